@@ -1,0 +1,53 @@
+"""Encoders on disk: safetensors, with the settings that rebuild the network in the header. Nothing is unpickled."""
+
+import json
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from imix.datasets import Dataset
+from imix.encoders import make_encoder
+from imix.errors import UserError
+from imix.files import replacing
+from imix.settings import Domain
+from imix.views import Views, make_views
+
+KEY = "imix"  # the header's only key: safetensors does not keep the order of several
+
+
+def save(encoder: nn.Module, settings: Domain, path: Path) -> None:
+    """Write the encoder's weights and statistics, and the encoder and views settings, whole or not at all."""
+    header = Domain(encoder=settings.encoder, views=settings.views).model_dump()
+    with replacing(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}, temporary,
+                  metadata={KEY: json.dumps(header)})
+
+
+def load(path: Path, dataset: Dataset) -> tuple[nn.Module, Views]:
+    """Rebuild an encoder and its views for a data set, on the data set's device.
+
+    Raises:
+        UserError: a file that `save` did not write, or one for other inputs.
+    """
+    device = dataset.train.device
+    try:
+        with safe_open(path, "pt", device=str(device)) as file:
+            settings = Domain.model_validate_json((file.metadata() or {})[KEY])
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        encoder, views = build(settings, dataset)
+        encoder.load_state_dict(state)
+    except (OSError, KeyError, SafetensorError, ValidationError, RuntimeError) as error:
+        raise UserError(f"{path}: not an encoder of this project for this data set ({str(error).splitlines()[0]})") from None
+    return encoder, views
+
+
+def build(settings: Domain, dataset: Dataset) -> tuple[nn.Module, Views]:
+    """A freshly initialised encoder and the views for a data set, on its device; draws from torch's global generator."""
+    views = make_views(settings.views, dataset)
+    with torch.no_grad():
+        shape = views.clean(dataset.train[:1]).shape[1:]
+    return make_encoder(settings.encoder, shape, dataset.column_groups).to(dataset.train.device), views

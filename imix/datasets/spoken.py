@@ -1,0 +1,185 @@
+"""The twelve-class commands task, spoken by eSpeak NG in many voices: clips of one second at 16 kHz.
+
+A voice is a variant (the speaker's timbre) with an accent. Variants are dealt out to the splits, so that nothing of a
+test voice is ever trained on. Rate and pitch vary by voice and word. Ten commands and ``unknown`` (other words) are
+synthesised; ``silence`` are all-zero clips. The same settings give the same bytes: one fresh process, one fixed order.
+"""
+
+from __future__ import annotations
+
+import csv
+import ctypes
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imix.datasets import SPLITS, Splits
+from imix.errors import UserError
+from imix.files import write_bytes
+
+if TYPE_CHECKING:
+    from imix.settings import SpokenData, SpokenSource
+
+COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
+UNKNOWN = ("bed", "bird", "cat", "dog", "eight", "five", "four", "happy", "house", "nine",
+           "one", "seven", "six", "three", "tree", "two", "wow", "zero")
+CLASSES = ["unknown", "silence", *COMMANDS]
+ACCENTS = ("en-029", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-gb-x-rp", "en-us", "en-us-nyc")
+RATE = 16_000
+NOISES, NOISE_SECONDS = 6, 10
+
+
+class Utterance(NamedTuple):
+    """One word to be spoken."""
+
+    split: str
+    voice: str
+    word: str
+    rate: int  # words per minute
+    pitch: int  # 0..100
+
+
+def script(source: SpokenSource, variants: list[str]) -> list[Utterance]:
+    """Who says what, and how: the whole data set before it is spoken.
+
+    Args:
+        source: voices per split, words per voice, seed.
+        variants: all variants of the installed eSpeak NG.
+    """
+    generator = np.random.default_rng(source.seed)
+    total = sum(source.voices.values())
+    dealt = generator.permutation(sorted(variants))
+    ends = np.cumsum([round(len(dealt) * source.voices[split] / total) for split in SPLITS[:2]])
+    utterances = []
+    for split, mine in zip(SPLITS, np.split(dealt, ends), strict=True):
+        pairs = [f"{accent}+{variant}" for variant in mine for accent in ACCENTS]
+        if source.voices[split] > len(pairs):
+            raise UserError(f"data: source.voices.{split} = {source.voices[split]}: there are {len(pairs)} voices for it")
+        for voice in generator.choice(pairs, source.voices[split], replace=False):
+            base_rate, base_pitch = generator.integers(130, 211), generator.integers(25, 76)
+            for word in (*COMMANDS, *generator.choice(UNKNOWN, source.words - len(COMMANDS))):
+                rate, pitch = base_rate + generator.integers(-20, 21), base_pitch + generator.integers(-15, 16)
+                utterances.append(Utterance(split, str(voice), str(word), int(rate), int(pitch)))
+    return utterances
+
+
+class Synthesiser:
+    """The eSpeak NG library of the espeakng-loader package, called through ctypes.
+
+    Raises:
+        UserError: the package is not installed, or its library cannot start.
+    """
+
+    RATE_PARAMETER, PITCH_PARAMETER = 1, 3  # espeak_PARAMETER
+    RETRIEVAL, CHARACTERS, UTF8 = 2, 1, 1  # AUDIO_OUTPUT_SYNCHRONOUS; POS_CHARACTER; espeakCHARS_UTF8
+
+    def __init__(self) -> None:
+        try:
+            import espeakng_loader
+            self.library = ctypes.CDLL(espeakng_loader.get_library_path())
+            self.data = Path(espeakng_loader.get_data_path())
+        except (ImportError, OSError, RuntimeError) as error:
+            raise UserError(f"espeakng-loader: cannot be used ({error}): pip install 'imix[embedded]'") from None
+        self.rate: int = self.library.espeak_Initialize(self.RETRIEVAL, 0, str(self.data).encode(), 0)
+        if self.rate <= 0:
+            raise UserError(f"espeakng-loader: eSpeak NG does not start with the voices in {self.data}")
+        self._pieces: list[NDArray[np.int16]] = []
+        callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+
+        def keep(samples: Any, count: int, events: Any) -> int:
+            if samples and count > 0:
+                self._pieces.append(np.ctypeslib.as_array(samples, (count,)).copy())
+            return 0
+
+        self._callback = callback(keep)  # held here: the library keeps only a pointer
+        self.library.espeak_SetSynthCallback(self._callback)
+
+    def variants(self) -> list[str]:
+        """Names of all voice variants."""
+        return sorted(path.name for path in (self.data / "voices" / "!v").iterdir())
+
+    def say(self, utterance: Utterance) -> NDArray[np.int16]:
+        """Speak one word, (samples,) at ``self.rate`` a second.
+
+        Raises:
+            UserError: an unknown voice, or nothing was spoken.
+        """
+        self._pieces.clear()
+        text = utterance.word.encode() + b"\0"
+        failed = self.library.espeak_SetVoiceByName(utterance.voice.encode())
+        self.library.espeak_SetParameter(self.RATE_PARAMETER, utterance.rate, 0)
+        self.library.espeak_SetParameter(self.PITCH_PARAMETER, utterance.pitch, 0)
+        failed = failed or self.library.espeak_Synth(text, len(text), 0, self.CHARACTERS, 0, self.UTF8, None, None)
+        if failed or not self._pieces:
+            raise UserError(f"espeakng-loader: voice {utterance.voice!r} does not say {utterance.word!r}")
+        return np.concatenate(self._pieces)
+
+
+def fetch(source: SpokenSource, folder: Path) -> None:
+    """Speak the whole script: ``clips.safetensors`` (all samples in a row, and lengths) and ``clips.csv`` (who, what, how)."""
+    from safetensors.numpy import save
+
+    synthesiser = Synthesiser()
+    utterances = script(source, synthesiser.variants())
+    clips = [synthesiser.say(utterance) for utterance in utterances]
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerows([Utterance._fields, *utterances])
+    write_bytes(folder / "clips.csv", table.getvalue().encode())
+    write_bytes(folder / "clips.safetensors", save({
+        "samples": np.concatenate(clips), "lengths": np.array([len(clip) for clip in clips]), "rate": np.array(synthesiser.rate)}))
+
+
+def read(data: SpokenData, folder: Path) -> Splits:
+    """To int16 clips (N, 16000), each word at a random place of its second; statistics of the clean spectrograms."""
+    from safetensors.numpy import load
+    from scipy.signal import resample_poly
+
+    raw = load((folder / "clips.safetensors").read_bytes())
+    utterances = list(csv.DictReader(io.StringIO((folder / "clips.csv").read_text())))
+    generator = np.random.default_rng(data.source.seed)
+    divisor = np.gcd(RATE, int(raw["rate"]))
+    spoken = np.split(raw["samples"], np.cumsum(raw["lengths"])[:-1])
+    clips = np.zeros((len(spoken), RATE), np.int16)
+    for clip, samples in zip(clips, spoken, strict=True):
+        at_rate = resample_poly(samples.astype(np.float64), RATE // divisor, int(raw["rate"]) // divisor)[:RATE]
+        start = generator.integers(RATE - len(at_rate) + 1)
+        clip[start:start + len(at_rate)] = at_rate.round().clip(-2**15, 2**15 - 1)
+    words = np.array([CLASSES.index(u["word"]) if u["word"] in COMMANDS else 0 for u in utterances])
+    split = np.array([u["split"] for u in utterances])
+    inputs, labels = {}, {}
+    for name in SPLITS:
+        here = split == name
+        silent = 0 if name == "test" else round(here.sum() * data.rows.silence / (1 - data.rows.silence))
+        inputs[name] = np.concatenate([clips[here], np.zeros((silent, RATE), np.int16)])
+        labels[name] = np.concatenate([words[here], np.full(silent, CLASSES.index("silence"))])
+    mean, std = _spectrogram_statistics(inputs["train"])
+    return Splits(inputs, labels, CLASSES, mean, std, carved=False, background=_noises(generator))
+
+
+def _noises(generator: np.random.Generator) -> NDArray[np.int16]:
+    """Six recordings' worth of noise with power falling as 1 / f^c, c from 0 (white) to 2 (brown)."""
+    samples = RATE * NOISE_SECONDS
+    frequency = np.fft.rfftfreq(samples, 1 / RATE)
+    frequency[0] = frequency[1]
+    noises = []
+    for colour in np.linspace(0, 2, NOISES):
+        noise = np.fft.irfft(np.fft.rfft(generator.standard_normal(samples)) * frequency ** (-colour / 2), samples)
+        noises.append(noise / np.abs(noise).max() * 0.5 * 2**15)
+    return np.stack(noises).astype(np.int16)
+
+
+def _spectrogram_statistics(clips: NDArray[np.int16]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and standard deviation, (1,) each, of the clean spectrograms in dB."""
+    import torch
+
+    from imix.settings import SpeechViews
+    from imix.views.speech import Views
+
+    nothing = SpeechViews(kind="speech", probability=0, amplitude=[1, 1], speed=0, stretch=0, shift=0, noise=0)
+    views = Views(nothing, torch.zeros(1), torch.ones(1), torch.zeros(1, RATE, dtype=torch.int16))
+    decibels = torch.cat([views.clean(batch) for batch in torch.from_numpy(clips).split(256)])
+    return decibels.mean().numpy().reshape(1), decibels.std().numpy().reshape(1)

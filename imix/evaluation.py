@@ -1,0 +1,148 @@
+"""What frozen features are worth: linear evaluation, kNN, and figures of collapse (section 3)."""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from imix.datasets import Dataset
+from imix.settings import Probe
+from imix.views import Views
+
+BATCH = 500  # rows per forward pass; evaluation mode, so that it changes no figure
+
+
+@torch.no_grad()
+def extract(encoder: nn.Module, views: Views, rows: Tensor) -> Tensor:
+    """Features (N, D) float32 of the clean rows, the encoder in evaluation mode."""
+    encoder.eval()
+    return torch.cat([encoder(views.clean(batch)).flatten(1).float() for batch in rows.split(BATCH)])
+
+
+class Probes(NamedTuple):
+    """R linear classifiers: ``weights`` (R, D, C), ``biases`` (R, C)."""
+
+    weights: Tensor
+    biases: Tensor
+
+    def predict(self, features: Tensor) -> Tensor:
+        """Classes (R, N) of features (N, D)."""
+        return torch.cat([(self.weights.transpose(1, 2) @ block.T + self.biases[:, :, None]).argmax(1)
+                          for block in features.split(10_000)], dim=1)
+
+
+def train_probes(copies: list[Tensor], labels: Tensor, classes: int, settings: Probe, seed: int) -> Probes:
+    """Train one linear classifier per learning rate, all at once, on the same batches (section 3).
+
+    SGD with momentum, no weight decay, rate x batch / 256, x 0.2 at each milestone. The R classifiers share every
+    batch's features, so that one matrix product serves them all; the gradient of the cross-entropy is written out.
+
+    Args:
+        copies: feature matrices (N, D) of the same rows, one per augmented copy; epoch e uses copy e modulo their number.
+        labels: (N,) int64. classes: their number. seed: of the first weights and of the rows' order.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    device, dimension, rates = labels.device, copies[0].shape[1], len(settings.rates)
+    batch_size = min(settings.batch_size, len(labels))
+    bound = 1 / math.sqrt(dimension)
+    # every rate starts from the same weights; a last row of ones carries the bias
+    first = (torch.rand(dimension + 1, classes, generator=generator) * 2 - 1) * bound
+    weights = first.to(device).repeat(1, rates)  # (D + 1, R * C)
+    velocity = torch.zeros_like(weights)
+    copies = [F.pad(features, (0, 1), value=1.0) for features in copies]
+    one_hot = F.one_hot(labels, classes).float()
+    rate = torch.tensor(settings.rates, device=device).repeat_interleave(classes) * settings.batch_size / 256
+    for epoch in range(settings.epochs):
+        step = rate * 0.2 ** sum(epoch >= milestone for milestone in settings.milestones)
+        features = copies[epoch % len(copies)]
+        order = torch.randperm(len(labels), generator=generator).to(device)
+        for rows in order.split(batch_size):
+            x = features[rows]
+            error = (x @ weights).view(len(rows), rates, classes).softmax(2) - one_hot[rows][:, None]
+            velocity.mul_(settings.momentum).addmm_(x.T, error.view(len(rows), -1), alpha=1 / len(rows))
+            weights.addcmul_(velocity, step, value=-1)
+    stacked = weights.view(dimension + 1, rates, classes).transpose(0, 1)
+    return Probes(stacked[:, :-1], stacked[:, -1])
+
+
+def accuracy(predictions: Tensor, labels: Tensor) -> Tensor:
+    """Share of right predictions over the last dimension, in percent."""
+    return (predictions == labels).float().mean(-1) * 100
+
+
+def balanced_accuracy(predictions: Tensor, labels: Tensor) -> Tensor:
+    """Mean of the recalls of the classes that occur, over the last dimension, in percent."""
+    recalls = [accuracy(predictions[..., labels == label], labels[labels == label]) for label in labels.unique()]
+    return torch.stack(recalls).mean(0)
+
+
+def knn_accuracy(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor, neighbours: int) -> float:
+    """Accuracy in percent of a majority vote among the ``neighbours`` most similar rows of the bank (cosine).
+
+    Args:
+        bank: (M, D). queries: (N, D). neighbours: cut to M. A tie goes to the lower class.
+    """
+    bank, k = F.normalize(bank, dim=1), min(neighbours, len(bank))
+    right = torch.zeros((), device=bank.device)
+    for block, truth in zip(queries.split(2000), labels.split(2000), strict=True):
+        nearest = bank_labels[(F.normalize(block, dim=1) @ bank.T).topk(k, dim=1).indices]
+        right += (F.one_hot(nearest, int(bank_labels.max()) + 1).sum(1).argmax(1) == truth).sum()
+    return float(right) / len(queries) * 100
+
+
+def feature_std(features: Tensor) -> float:
+    """Mean over dimensions of the standard deviation of the normalised features, x sqrt(D): 1 = isotropic, 0 = collapsed."""
+    return float(F.normalize(features, dim=1).std(0).mean()) * math.sqrt(features.shape[1])
+
+
+def effective_rank(features: Tensor) -> float:
+    """exp of the entropy of the normalised spectrum of the centred features: how many directions they use."""
+    values = torch.linalg.svdvals((features - features.mean(0)).double())
+    share = values / values.sum().clamp_min(1e-300)
+    return float(torch.exp(-(share * share.clamp_min(1e-300).log()).sum()))
+
+
+def evaluate(encoder: nn.Module, views: Views, dataset: Dataset, settings: Probe, seed: int) -> dict[str, float | int | list[float]]:
+    """All figures of one encoder on one data set, in percent where they are accuracies.
+
+    The learning rate is chosen on the validation rows by probes that never saw them; where those rows were carved from
+    the training rows, the probes are then trained again on all of these, as the paper's are. The best rate by test
+    accuracy, the published protocol, stands beside it as ``linear_accuracy_test_selected``.
+
+    Args:
+        encoder: (N, ...) -> (N, D); its features before the projection head are judged.
+    """
+    classes, seed = len(dataset.classes), settings.seed + seed
+    train, test = extract(encoder, views, dataset.train), extract(encoder, views, dataset.test)
+    validation = train[len(dataset.fit):] if dataset.carved else extract(encoder, views, dataset.validation)
+    copies = _augmented(encoder, views, dataset.train, settings, seed) or [train]
+    probes = train_probes([copy[:len(dataset.fit)] for copy in copies], dataset.fit_labels, classes, settings, seed)
+    on_validation = accuracy(probes.predict(validation), dataset.validation_labels)
+    if dataset.carved:
+        probes = train_probes(copies, dataset.train_labels, classes, settings, seed)
+    predictions = probes.predict(test)
+    on_test = accuracy(predictions, dataset.test_labels)
+    chosen = int(on_validation.argmax())
+    return {
+        "linear_accuracy": float(on_test[chosen]),
+        "linear_accuracy_test_selected": float(on_test.max()),
+        "linear_accuracy_validation": float(on_validation[chosen]),
+        "balanced_accuracy": float(balanced_accuracy(predictions[chosen], dataset.test_labels)),
+        "knn_accuracy": knn_accuracy(train, dataset.train_labels, test, dataset.test_labels, settings.neighbours),
+        "train_accuracy": float(accuracy(probes.predict(train)[chosen], dataset.train_labels)),
+        "feature_std": feature_std(test),
+        "effective_rank": effective_rank(test),
+        "probe_rate": settings.rates[chosen],
+        "test_accuracy_per_rate": on_test.tolist(),
+        "validation_accuracy_per_rate": on_validation.tolist(),
+    }
+
+
+@torch.no_grad()
+def _augmented(encoder: nn.Module, views: Views, rows: Tensor, settings: Probe, seed: int) -> list[Tensor]:
+    """Features of ``settings.copies`` augmented copies of the rows; images only, which the settings see to."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.cat([encoder(views.padded_crops(batch, settings.flip, generator)).flatten(1).float() for batch in rows.split(BATCH)])
+            for _ in range(settings.copies)]

@@ -1,0 +1,57 @@
+"""The three contrastive losses as functions of embeddings.
+
+Each takes embeddings and returns *the loss as a function of the virtual label*: a callable from labels (N,)
+int64, places in the batch, to one loss per item (N,). Plain training evaluates it at the own label; i-Mix at
+the own and the partner's (`imix.mixing.mixed_loss`). No gradient flows into keys that come without one.
+Losses are computed in float32, whatever the encoder's precision.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LabelLoss = Callable[[Tensor], Tensor]
+
+
+def n_pair(anchors: Tensor, keys: Tensor, temperature: float, groups: int = 1) -> LabelLoss:
+    """N-pair: cross-entropy over the keys of the batch, logits cosine / temperature (section 1, N-pair).
+
+    Args:
+        anchors, keys: (N, D), of any length; normalised here.
+        groups: equal blocks of the batch, each its own contrast set.
+    """
+    anchors, keys = (F.normalize(z.float(), dim=1).unflatten(0, (groups, -1)) for z in (anchors, keys))
+    log_probability = F.log_softmax(anchors @ keys.mT / temperature, dim=2).flatten(0, 1)  # (N, N / groups)
+    size = log_probability.shape[1]
+    return lambda label: F.nll_loss(log_probability, label % size, reduction="none")
+
+
+def moco(anchors: Tensor, keys: Tensor, queue: Tensor, temperature: float, contrast: str) -> LabelLoss:
+    """MoCo: cross-entropy against a queue of older keys (section 1, MoCo v2).
+
+    Args:
+        anchors, keys: (N, D), of any length; normalised here. Keys are constants.
+        queue: (K, D), normalised.
+        contrast: ``own``: the label's key and the queue, 1 + K logits, as plain MoCo does; ``batch``: all keys
+            of the batch and the queue, N + K logits, as the paper's i-Mix does.
+    """
+    anchors, keys = F.normalize(anchors.float(), dim=1), F.normalize(keys.detach().float(), dim=1)
+    to_keys, to_queue = anchors @ keys.T / temperature, anchors @ queue.T / temperature
+    if contrast == "batch":
+        log_probability = F.log_softmax(torch.cat([to_keys, to_queue], dim=1), dim=1)
+        return lambda label: F.nll_loss(log_probability, label, reduction="none")
+    negatives = to_queue.logsumexp(1)
+
+    def against_queue(label: Tensor) -> Tensor:
+        positive = to_keys.gather(1, label[:, None])[:, 0]
+        return torch.logaddexp(positive, negatives) - positive
+
+    return against_queue
+
+
+def byol(predictions: Tensor, keys: Tensor) -> LabelLoss:
+    """BYOL: 2 - 2 cos(prediction, key of the label) (section 1, BYOL). Both (N, D), of any length; keys are constants."""
+    predictions, keys = F.normalize(predictions.float(), dim=1), F.normalize(keys.detach().float(), dim=1)
+    return lambda label: 2 - 2 * (predictions * keys[label]).sum(1)

@@ -1,0 +1,204 @@
+"""The training loop: order of the rows, views, mixing, loss, step; history, progress, and continuing after a kill."""
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from imix import checkpoints, mixing
+from imix.datasets import Dataset
+from imix.errors import UserError
+from imix.evaluation import extract, feature_std, knn_accuracy
+from imix.files import replacing
+from imix.methods import METHODS
+from imix.progress import Progress
+from imix.runtime import Streams, streams
+from imix.settings import Pretraining
+
+MONITOR_NEIGHBOURS = 20  # k of the kNN that watches a training
+SAVE_SECONDS = 60.0  # between two saves of the resumable state
+
+
+def learning_rate(step: int, steps: int, settings: Pretraining) -> float:
+    """The rate at a step, counted from 0, of ``steps`` an epoch (section 2).
+
+    Base rate x batch / 256; per epoch, cosine to 0 or x 0.1 at milestones; before that a linear warm-up from 0, per step,
+    that ends on the schedule's own value.
+    """
+    peak = settings.learning_rate * settings.batch_size / 256
+
+    def scheduled(epoch: int) -> float:
+        if settings.schedule == "step":
+            return peak * 0.1 ** sum(epoch >= milestone for milestone in settings.milestones)
+        return peak * 0.5 * (1 + math.cos(math.pi * epoch / settings.epochs))
+
+    warmup = settings.warmup_epochs * steps
+    return scheduled(settings.warmup_epochs) * (step + 1) / warmup if step < warmup else scheduled(step // steps)
+
+
+class SGD:
+    """SGD with momentum and weight decay on every parameter, fused over parameters; torch.optim.SGD, step for step.
+
+    Making one of torch's own imports its compiler, 1.2 seconds that a short training cannot spare.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], momentum: float, weight_decay: float) -> None:
+        self.parameters = list(parameters)
+        self.momentum, self.weight_decay = momentum, weight_decay
+        self.velocity = [torch.zeros_like(p) for p in self.parameters]
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """v <- momentum v + gradient + decay p;  p <- p - rate v.  Gradients are dropped."""
+        gradients = [p.grad for p in self.parameters]
+        torch._foreach_mul_(self.velocity, self.momentum)
+        torch._foreach_add_(self.velocity, gradients)
+        torch._foreach_add_(self.velocity, self.parameters, alpha=self.weight_decay)
+        torch._foreach_add_(self.parameters, self.velocity, alpha=-rate)
+        for p in self.parameters:
+            p.grad = None
+
+
+def batches(rows: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """One epoch of row indices in random order; a last, smaller batch is dropped."""
+    order = torch.randperm(rows, generator=generator)
+    yield from order[:rows // batch_size * batch_size].split(batch_size)
+
+
+def mix_views(anchors: Tensor, keys: Tensor, mix: str, settings: Pretraining, generator: torch.Generator) -> tuple[
+        Tensor, Tensor, mixing.Mixture | None]:
+    """Apply InputMix to both views and i-Mix to the first, as set: anchors, keys and the mixture, None without i-Mix."""
+    if settings.inputmix:
+        anchors, keys = (mixing.inputmix(view, settings.inputmix, groups=settings.groups, generator=generator)
+                         for view in (anchors, keys))
+    if mix == "none":
+        return anchors, keys, None
+    operator = {"imix": mixing.mixup, "icutmix": mixing.cutmix}[mix]
+    mixture = operator(anchors, settings.alpha, groups=settings.groups, generator=generator)
+    return mixture.inputs, keys, mixture
+
+
+class Training:
+    """One training: everything that changes while it runs, so that it can be saved and continued.
+
+    Args:
+        dataset: on the device. method, mix: names. settings: of this cell. seed: of weights, order, views and mixing.
+
+    Raises:
+        UserError: fewer training rows than one batch.
+    """
+
+    def __init__(self, dataset: Dataset, method: str, mix: str, settings: Pretraining, seed: int) -> None:
+        if len(dataset.train) < settings.batch_size:
+            raise UserError(f"params.yaml: batch_size = {settings.batch_size}: must be at most the {len(dataset.train)} training rows")
+        torch.manual_seed(seed)
+        self.dataset, self.mix, self.settings = dataset, mix, settings
+        self.device = dataset.train.device
+        encoder, self.views = checkpoints.build(settings, dataset)
+        self.method: nn.Module = METHODS[method](encoder, encoder.features, settings).to(self.device)
+        self.steps = len(dataset.train) // settings.batch_size
+        self.items_per_epoch = self.steps * settings.batch_size
+        trained = [p for p in self.method.parameters() if p.requires_grad]
+        self.optimiser = SGD(trained, settings.momentum, settings.weight_decay)
+        self.streams: Streams = streams(seed)
+        self.epoch = 0
+        self.history: list[dict[str, float]] = []
+
+    def step_loss(self, rows: Tensor) -> Tensor:
+        """The loss of one batch of row indices."""
+        batch = self.dataset.train[rows.to(self.device)]
+        anchors, keys = (self.views(batch, which, self.streams.views) for which in (0, 1))
+        anchors, keys, mixture = mix_views(anchors, keys, self.mix, self.settings, self.streams.mixing)
+        lowered = self.settings.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16) if lowered else nullcontext():
+            loss = self.method(anchors, keys, self.streams.mixing)
+        if mixture is None:
+            return loss(torch.arange(len(batch), device=self.device)).mean()
+        return mixing.mixed_loss(loss, mixture.partner, mixture.lam)
+
+    def run_epoch(self, progress: Progress) -> None:
+        """Train for one epoch and add a line to the history.
+
+        Raises:
+            UserError: the loss is no longer finite.
+        """
+        self.method.train()
+        total = torch.zeros((), device=self.device)
+        for index, rows in enumerate(batches(len(self.dataset.train), self.settings.batch_size, self.streams.order)):
+            rate = learning_rate(self.epoch * self.steps + index, self.steps, self.settings)
+            loss = self.step_loss(rows)
+            loss.backward()
+            self.optimiser.step(rate)
+            total += loss.detach()
+            progress.advance(len(rows))
+        self.epoch += 1
+        mean = float(total) / self.steps  # the epoch's one wait for the device
+        if not math.isfinite(mean):
+            raise UserError(f"the loss is {mean} in epoch {self.epoch} at a learning rate of {rate:.4g}: "
+                            "lower learning_rate, or look at the data")
+        self.history.append({"epoch": self.epoch, "loss": mean, "learning_rate": rate, **self._monitor()})
+        progress.epoch(self.epoch, mean)
+
+    def _monitor(self) -> dict[str, float]:
+        """kNN accuracy on the validation rows and spread of the features, every ``knn_every`` epochs and at the end."""
+        if self.epoch % self.settings.knn_every and self.epoch < self.settings.epochs:
+            return {"knn_validation": math.nan, "feature_std": math.nan}
+        data = self.dataset
+        encode = partial(extract, self.method.encoder, self.views)
+        fit, validation = encode(data.fit), encode(data.validation)
+        accuracy = knn_accuracy(fit, data.fit_labels, validation, data.validation_labels, neighbours=MONITOR_NEIGHBOURS)
+        return {"knn_validation": accuracy, "feature_std": feature_std(fit)}
+
+    def state(self) -> dict[str, Any]:
+        """All that a later process needs to go on as if nothing had happened."""
+        return {"method": self.method.state_dict(), "velocity": self.optimiser.velocity, "epoch": self.epoch,
+                "history": self.history, "streams": [generator.get_state() for generator in self.streams]}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over what `state` returned."""
+        self.method.load_state_dict(state["method"])
+        self.optimiser.velocity = state["velocity"]
+        self.epoch, self.history = state["epoch"], state["history"]
+        for generator, generator_state in zip(self.streams, state["streams"], strict=True):
+            generator.set_state(generator_state)
+
+
+def run(training: Training, progress: Progress, resume: Path | None = None) -> nn.Module:
+    """Train to the end and return the encoder; with ``resume``, continue from that file and save there now and then."""
+    if resume is not None and resume.exists():
+        training.load_state(torch.load(resume, map_location=training.device, weights_only=True))
+        progress.resumed(training.epoch, training.items_per_epoch)
+    saved = time.monotonic()
+    while training.epoch < training.settings.epochs:
+        training.run_epoch(progress)
+        if resume is not None and time.monotonic() - saved > SAVE_SECONDS:
+            with replacing(resume) as temporary:
+                torch.save(training.state(), temporary)
+            saved = time.monotonic()
+    return training.method.encoder
+
+
+def history_csv(history: list[dict[str, float]]) -> str:
+    """The history as a table, one row an epoch; figures not taken in an epoch are empty."""
+    lines = [",".join(history[0])]
+    lines += [",".join("" if math.isnan(value) else repr(value) for value in row.values()) for row in history]
+    return "\n".join(lines) + "\n"
+
+
+def resume_path(identity: dict[str, Any], data_sha256: str) -> Path:
+    """Where a training's state lies: named by the hash of its settings, its data, this code and torch's version.
+
+    ``IMIX_RESUME`` names the directory, ``.resume`` by default.
+    """
+    code = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py")))
+    content = json.dumps([identity, data_sha256, torch.__version__], sort_keys=True).encode() + code
+    return Path(os.environ.get("IMIX_RESUME", ".resume")) / f"{hashlib.sha256(content).hexdigest()[:24]}.pt"

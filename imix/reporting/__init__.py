@@ -1,0 +1,1 @@
+"""From metrics files to the tables and plots of reports/. Needs no torch."""

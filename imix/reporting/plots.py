@@ -1,0 +1,62 @@
+"""The plots of reports/: gains with intervals, and training curves. PNG and SVG, byte for byte the same each time."""
+
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from imix.files import replacing
+from imix.reporting.results import METHOD_NAMES, MIX_NAMES, gains
+
+COLOURS = {"npair": "#4477aa", "moco": "#228833", "byol": "#cc6677"}
+MARKERS = {"imix": "o", "icutmix": "s"}
+LINES = {"none": ":", "imix": "-", "icutmix": "--"}
+
+
+def write(figure: Figure, path: Path) -> None:
+    """Write ``path`` with the endings .png and .svg, without dates or random names."""
+    with matplotlib.rc_context({"svg.hashsalt": "imix"}):
+        for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
+            with replacing(path.with_suffix(suffix)) as temporary:
+                figure.savefig(temporary, format=suffix[1:], dpi=120, metadata=metadata)
+    plt.close(figure)
+
+
+def plot_gains(results: pd.DataFrame) -> Figure:
+    """Points gained over plain training, one line a comparison, with 95 % intervals over seeds."""
+    table = gains(results)
+    height = 1.6 + 0.32 * len(table)
+    figure, axes = plt.subplots(figsize=(7, height), layout="constrained")
+    labels = []
+    for place, row in enumerate(table.itertuples()):
+        axes.errorbar(row.mean, place, xerr=row.half, color=COLOURS[row.method], marker=MARKERS[row.mix], capsize=3)
+        labels.append(f"{row.dataset}  {METHOD_NAMES[row.method]} {MIX_NAMES[row.mix]}")
+    axes.axvline(0, color="0.5", linewidth=0.8)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
+    axes.set_xlabel("gain in linear accuracy over plain training, points")
+    seeds = results["seed"].nunique()
+    axes.set_title(f"What mixing adds: mean and 95 % interval over n = {seeds} paired seed{'s' * (seeds > 1)}", fontsize=10)
+    return figure
+
+
+def plot_curves(histories: pd.DataFrame) -> Figure:
+    """Loss and kNN accuracy on validation rows over epochs, a row per data set; mean over seeds, band from least to greatest."""
+    datasets = list(histories["dataset"].unique())
+    figure, grid = plt.subplots(len(datasets), 2, figsize=(10, 3 * len(datasets)), squeeze=False, layout="constrained")
+    for axes, dataset in zip(grid, datasets, strict=True):
+        rows = histories[histories["dataset"] == dataset]
+        for (method, mix), history in rows.groupby(["method", "mix"], sort=False):
+            for axis, figure_name in zip(axes, ("loss", "knn_validation"), strict=True):
+                over = history.dropna(subset=[figure_name]).groupby("epoch")[figure_name]
+                axis.plot(over.mean(), LINES[mix], color=COLOURS[method], label=f"{METHOD_NAMES[method]} {MIX_NAMES[mix]}")
+                axis.fill_between(over.mean().index, over.min(), over.max(), color=COLOURS[method], alpha=0.12, linewidth=0)
+        seeds = rows["seed"].nunique()
+        axes[0].set(title=f"{dataset}: training loss (n = {seeds})", xlabel="epoch")
+        axes[1].set(title=f"{dataset}: kNN on validation rows, % (n = {seeds})", xlabel="epoch")
+    grid[0][1].legend(fontsize=7, ncols=2)
+    return figure

@@ -1,0 +1,103 @@
+"""Collect what evaluations wrote, for exactly the current grid, and average over seeds."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+
+from imix.errors import UserError
+from imix.settings import Grid
+
+BASELINES = ("raw", "untrained")
+FIGURES = ("linear_accuracy", "linear_accuracy_test_selected", "balanced_accuracy", "knn_accuracy",
+           "linear_accuracy_validation", "train_accuracy", "feature_std", "effective_rank", "probe_rate")
+METHOD_NAMES = {"npair": "N-pair", "moco": "MoCo v2", "byol": "BYOL"}
+MIX_NAMES = {"none": "plain", "imix": "+ i-Mix", "icutmix": "+ i-CutMix"}
+
+
+class Spread(NamedTuple):
+    """A mean over n values, with their standard deviation and the half width of the 95 % interval (Student's t)."""
+
+    mean: float
+    std: float
+    half: float
+    n: int
+
+
+def spread(values: "pd.Series[float]") -> Spread:
+    """Mean, sample standard deviation and interval; NaN spreads for one value."""
+    n = len(values)
+    std = float(values.std(ddof=1)) if n > 1 else math.nan
+    return Spread(float(values.mean()), std, float(stdtrit(n - 1, 0.975)) * std / math.sqrt(n) if n > 1 else math.nan, n)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read what a stage wrote.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); `dvc repro` makes it") from None
+
+
+def collect(grid: Grid, metrics: Callable[..., Path], encoders: Callable[..., Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One row per data set, method, mix and seed of the grid, baselines first; and all histories, one row an epoch.
+
+    Args:
+        grid: what to read; other files may lie there.
+        metrics, encoders: from (dataset, method, mix, seed) to the metrics file and the encoder's folder.
+    """
+    rows, histories = [], []
+    for dataset in grid.datasets:
+        cells = [("baseline", kind) for kind in BASELINES] + [(method, mix) for method in grid.methods for mix in grid.mixes]
+        for method, mix in cells:
+            for seed in grid.seeds:
+                identity = {"dataset": dataset, "method": method, "mix": mix, "seed": seed}
+                figures = read_json(metrics(*identity.values()))
+                row = identity | {name: figures[name] for name in FIGURES} | {"epochs": 0, "train_seconds": 0.0}
+                if method != "baseline":
+                    folder = encoders(*identity.values())
+                    provenance = read_json(folder / "provenance.json")
+                    row |= {"epochs": provenance["settings"]["settings"]["epochs"], "train_seconds": provenance["seconds"]}
+                    histories.append(pd.read_csv(folder / "history.csv").assign(**identity))
+                rows.append(row)
+    return pd.DataFrame(rows), pd.concat(histories, ignore_index=True)
+
+
+def cell(results: pd.DataFrame, dataset: str, method: str, mix: str, figure: str = "linear_accuracy") -> Spread:
+    """One figure of one cell over its seeds."""
+    chosen = results[(results.dataset == dataset) & (results.method == method) & (results.mix == mix)]
+    return spread(chosen[figure])
+
+
+def gains(results: pd.DataFrame) -> pd.DataFrame:
+    """Gain of every mix over plain training, seed by seed: mean, half width of the 95 % interval, n.
+
+    Both trainings of a pair share weights, order of rows and views, so that the interval is that of paired differences.
+    """
+    table = results[results.method != "baseline"].pivot_table(
+        index=["dataset", "method", "seed"], columns="mix", values="linear_accuracy", sort=False)
+    rows = []
+    for mix in table.columns.drop("none", errors="ignore"):
+        if "none" not in table.columns:
+            break
+        for (dataset, method), values in (table[mix] - table["none"]).groupby(level=["dataset", "method"], sort=False):
+            rows.append({"dataset": dataset, "method": method, "mix": mix, **spread(values)._asdict()})
+    return pd.DataFrame(rows, columns=["dataset", "method", "mix", *Spread._fields])
+
+
+def summary(results: pd.DataFrame) -> dict[str, Any]:
+    """Means over seeds as nested names, for `dvc metrics show` and `dvc exp show`."""
+    nested: dict[str, Any] = {}
+    for (dataset, method, mix), rows in results.groupby(["dataset", "method", "mix"], sort=False):
+        figures = {name: round(float(np.mean(rows[name])), 3) for name in ("linear_accuracy", "knn_accuracy")}
+        nested.setdefault(dataset, {}).setdefault(method, {})[mix] = figures
+    return nested

@@ -1,0 +1,101 @@
+"""The tables of reports/results.md and of the README, as Markdown."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from imix.reporting.published import TABLE_1
+from imix.reporting.results import METHOD_NAMES, MIX_NAMES, Spread, cell, gains
+from imix.settings import Grid
+
+BASELINE_NAMES = {"raw": "raw inputs", "untrained": "untrained"}
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first column to the left, the others to the right."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def plus_minus(value: Spread, digits: int = 1) -> str:
+    """Mean ± standard deviation, the mean alone for one seed."""
+    return f"{value.mean:.{digits}f}" + (f" ± {value.std:.{digits}f}" if value.n > 1 else "")
+
+
+def columns(grid: Grid) -> list[tuple[str, str]]:
+    """Method and mix of the table's columns, as in the paper: a method, then its mixes."""
+    return [(method, mix) for method in grid.methods for mix in grid.mixes]
+
+
+def column_name(method: str, mix: str) -> str:
+    """Head of a column."""
+    return METHOD_NAMES[method] if mix == "none" else MIX_NAMES[mix] if mix == "imix" else f"{METHOD_NAMES[method]} {MIX_NAMES[mix]}"
+
+
+def main_table(results: pd.DataFrame, grid: Grid, figure: str = "linear_accuracy", digits: int = 1) -> str:
+    """Data sets down, baselines and methods across; the published row under data sets that the paper has."""
+    rows = []
+    for dataset in grid.datasets:
+        baselines = [plus_minus(cell(results, dataset, "baseline", kind, figure), digits) for kind in BASELINE_NAMES]
+        ours = [plus_minus(cell(results, dataset, *column, figure), digits) for column in columns(grid)]
+        rows.append([dataset, *baselines, *ours])
+        if figure == "linear_accuracy" and dataset in TABLE_1:
+            published = [TABLE_1[dataset].get(column) for column in columns(grid)]
+            rows.append([f"{dataset}, published", "", "", *(f"{p[0]:.1f} ± {p[1]:.1f}" if p else "" for p in published)])
+    return markdown(["data", *BASELINE_NAMES.values(), *(column_name(*column) for column in columns(grid))], rows)
+
+
+def gain_table(results: pd.DataFrame) -> str:
+    """What mixing adds to plain training, in points, with its interval."""
+    def verdict(row: Spread) -> str:
+        if row.n < 2:
+            return "one seed: no interval"
+        return "gain" if row.mean > row.half else "loss" if row.mean < -row.half else "undecided"
+
+    rows = []
+    for row in gains(results).itertuples():
+        interval = f"{row.mean - row.half:+.1f} to {row.mean + row.half:+.1f}" if row.n > 1 else ""
+        rows.append([row.dataset, METHOD_NAMES[row.method], MIX_NAMES[row.mix], f"{row.mean:+.1f}", interval, str(row.n), verdict(row)])
+    return markdown(["data", "method", "mix", "gain", "95 % interval", "n", ""], rows)
+
+
+def gain_sentence(results: pd.DataFrame) -> str:
+    """How many of the cells gained, lost, or are undecided; counted, not judged."""
+    table = gains(results)
+    up, down = int((table["mean"] > table["half"]).sum()), int((table["mean"] < -table["half"]).sum())
+    return (f"Of {len(table)} comparisons, {up} show a gain and {down} a loss whose 95 % interval excludes zero; "
+            f"{len(table) - up - down} are undecided. The mean over all is {table['mean'].mean():+.1f} points.\n")
+
+
+def results_page(results: pd.DataFrame, grid: Grid) -> str:
+    """The whole of reports/results.md; nothing in it depends on how long anything took."""
+    seeds = f"n = {len(grid.seeds)} seeds ({', '.join(map(str, grid.seeds))})"
+    epochs = [[dataset, *(f"{cell(results, dataset, *column, 'epochs').mean:.0f}" for column in columns(grid))]
+              for dataset in grid.datasets]
+    tables = {
+        "Linear evaluation": ("Top-1 accuracy on the test rows in %, mean ± standard deviation. The probe's learning rate is chosen "
+                              "on validation rows; raw inputs and an untrained encoder stand under the same probe.", main_table(results, grid)),
+        "What i-Mix adds": ("Points of linear accuracy over plain training with the same seed, mean and 95 % interval of the paired "
+                            "differences (Student's t).", gain_table(results) + "\n" + gain_sentence(results)),
+        "Rate chosen on the test rows": ("The published protocol: the best of the probe's rates by test accuracy. Optimistic; "
+                                         "to stand beside published figures only.", main_table(results, grid, "linear_accuracy_test_selected")),
+        "Balanced accuracy": ("Mean recall over classes, in %.", main_table(results, grid, "balanced_accuracy")),
+        "kNN": ("Cosine, majority vote, in %; k as in `probe.<dataset>.neighbours`.", main_table(results, grid, "knn_accuracy")),
+        "Training rows": ("The chosen probe's accuracy on the rows it was trained on, in %: the distance to the test rows is what "
+                          "a regulariser should narrow.", main_table(results, grid, "train_accuracy")),
+        "Spread of the features": ("Standard deviation of the normalised test features, 1 = isotropic, 0 = collapsed.",
+                                   main_table(results, grid, "feature_std", 2)),
+        "Effective rank of the features": ("exp of the entropy of the singular values of the centred test features.",
+                                           main_table(results, grid, "effective_rank")),
+        "Epochs": ("", markdown(["data", *(column_name(*column) for column in columns(grid))], epochs)),
+    }
+    parts = [f"# Results\n\nMade by `dvc repro` from params.yaml; {seeds}. One row per training: [results.csv](results.csv).\n"]
+    parts += [f"## {title}\n\n{text}\n\n{table}" if text else f"## {title}\n\n{table}" for title, (text, table) in tables.items()]
+    parts.append("## Plots\n\n![Gains with 95 % intervals](gains.png)\n\n![Loss and kNN over epochs](curves.png)\n")
+    return "\n".join(parts)
+
+
+def readme_block(results: pd.DataFrame, grid: Grid) -> str:
+    """What the README shows between its markers."""
+    return (f"Linear evaluation, test top-1 in %, mean ± standard deviation, n = {len(grid.seeds)} seeds:\n\n"
+            f"{main_table(results, grid)}\n{gain_sentence(results)}")

@@ -1,0 +1,84 @@
+"""The machine's side of a run: device, threads, precision, seeds, provenance. Machine facts come from the environment."""
+
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+# read by CUDA's matrix products when they start: without it they are not deterministic
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+import torch
+
+from imix.errors import UserError
+
+
+class Streams(NamedTuple):
+    """Independent host generators of one training, so that plain and i-Mix see the same rows and the same views."""
+
+    order: torch.Generator
+    views: torch.Generator
+    mixing: torch.Generator
+
+
+def streams(seed: int) -> Streams:
+    """Seed the generators of a training, each from its own place in the seed's sequence."""
+    seeds = torch.randint(2**62, (len(Streams._fields),), generator=torch.Generator().manual_seed(seed))
+    return Streams(*(torch.Generator().manual_seed(int(s)) for s in seeds))
+
+
+def configure(seed: int) -> torch.device:
+    """Seed torch, make it deterministic, set its threads, and return the device.
+
+    ``IMIX_DEVICE`` (default: cuda where there is one, else cpu) and ``IMIX_THREADS`` (default: the processors this
+    process may use, at most 8) say what the machine is to do.
+
+    Raises:
+        UserError: a device that is not there, or a number of threads that is none.
+    """
+    torch.manual_seed(seed)
+    torch.set_num_threads(_threads())
+    name = os.environ.get("IMIX_DEVICE", "cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"IMIX_DEVICE = {name!r}: not a device of this machine ({str(error).splitlines()[0]}); "
+                        "allowed: cpu, cuda, cuda:N, mps") from None
+    if device.type == "cuda":  # the kernels used here are deterministic on the CPU; asking there costs 1.2 s of imports
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False
+    return device
+
+
+def _threads() -> int:
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    text = os.environ.get("IMIX_THREADS", str(min(available, 8)))
+    if not text.isdecimal() or not 1 <= int(text) <= 1024:
+        raise UserError(f"IMIX_THREADS = {text!r}: must be a whole number from 1 to 1024")
+    return int(text)
+
+
+def provenance(settings: dict[str, Any], device: torch.device, started: float) -> dict[str, Any]:
+    """What produced a result: resolved settings, versions, machine, git revision and seconds since ``started``."""
+    return {
+        "settings": settings,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({platform.machine()})",
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "git": git_revision(),
+        "seconds": round(time.monotonic() - started, 2),
+    }
+
+
+def git_revision(root: Path = Path()) -> str:
+    """The commit checked out at ``root``, with ``+changes`` where imix or stages differ from it; ``unknown`` outside git."""
+    def git(*command: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True, check=True).stdout.strip()
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", "imix", "stages") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

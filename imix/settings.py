@@ -1,0 +1,364 @@
+"""The schema of params.yaml, and how its layers merge.
+
+Unknown keys, wrong types and impossible values are refused with file, key, value and what is allowed. A
+training's settings are merged from four layers, later ones winning:
+
+    pretrain  <-  method.<method>  <-  recipe.<dataset>  <-  cell.<dataset>.<method>.<mix>
+"""
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from imix.errors import UserError
+
+METHODS = ("npair", "moco", "byol")
+MIXES = ("none", "imix", "icutmix")
+Method = Literal["npair", "moco", "byol"]
+Mix = Literal["none", "imix", "icutmix"]
+Head = Literal["linear", "mlp", "mlpbn", "mlpbn1"]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+OpenFraction = Annotated[float, Field(gt=0, lt=1)]
+Model = TypeVar("Model", bound=BaseModel)
+Range = Annotated[list[Positive], Field(min_length=2, max_length=2)]
+
+
+class Strict(BaseModel):
+    """No unknown keys, no guessing of types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Grid(Strict):
+    """What runs: every data set with every method, mix and seed."""
+
+    datasets: Annotated[list[Name], Field(min_length=1)]
+    methods: Annotated[list[Method], Field(min_length=1)]
+    mixes: Annotated[list[Mix], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _no_duplicates(self) -> "Grid":
+        for axis, values in self:
+            if len(set(values)) < len(values):
+                raise ValueError(f"{axis} {values} names a value twice")
+        return self
+
+
+class FileSource(Strict):
+    """A file that a package on the index carries; nothing to set."""
+
+    name: Literal["mnist", "segment"]
+
+
+class SpokenSource(Strict):
+    """Words synthesised by eSpeak NG."""
+
+    name: Literal["spoken"]
+    seed: Seed  # of the choice of voices, rates and pitches
+    voices: Annotated[dict[Literal["train", "validation", "test"], Count], Field(min_length=3)]  # speakers per split, disjoint
+    words: Annotated[int, Field(ge=10)]  # per voice; the ten commands first, then unknown words
+
+
+class StratifiedRows(Strict):
+    """A seeded, stratified choice of rows."""
+
+    train: Count  # validation rows included
+    validation: OpenFraction  # share of the training rows that choices are made on
+    test: Count
+    seed: Seed
+
+
+class SpokenRows(Strict):
+    """The splits are the voices'."""
+
+    silence: Annotated[float, Field(ge=0, lt=1)]  # share of all-zero clips among training and validation rows; none in test
+
+
+class FileData(Strict):
+    """An embedded data set that is drawn from one table."""
+
+    source: FileSource
+    rows: StratifiedRows
+
+
+class SpokenData(Strict):
+    """The synthesised speech commands."""
+
+    source: SpokenSource
+    rows: SpokenRows
+
+
+class ResNetEncoder(Strict):
+    """A residual network with the CIFAR stem (3x3, no max-pool)."""
+
+    kind: Literal["resnet"]
+    depth: Literal[10, 18, 34, 50, 101, 152]
+    width: Count  # channels of the first stage; 64 is the standard
+    stem_stride: Literal[1, 2]
+
+
+class MLPEncoder(Strict):
+    """The tabular network: column groups, four wide layers, maxout."""
+
+    kind: Literal["mlp"]
+    width: Positive  # multiplies all layers; 1 is the paper's 62 million parameters
+
+
+class ImageViews(Strict):
+    """Crop-resize, colour jitter, grey, flip; images only. The probe's own augmentation is in `probe`."""
+
+    kind: Literal["image"]
+    scale: Range  # of the crop's area
+    jitter: Annotated[list[NonNegative], Field(min_length=4, max_length=4)]  # brightness, contrast, saturation, hue
+    jitter_probability: Fraction
+    grey_probability: Fraction
+    flip_probability: Fraction
+
+    @model_validator(mode="after")
+    def _possible(self) -> "ImageViews":
+        if not self.scale[0] <= self.scale[1] <= 1:
+            raise ValueError(f"scale {self.scale} must rise and end at 1 or less")
+        if max(self.jitter[:3]) > 1 or self.jitter[3] > 0.5:
+            raise ValueError(f"jitter {self.jitter} must be at most [1, 1, 1, 0.5]")
+        return self
+
+
+class SpeechViews(Strict):
+    """The six transforms on waveform and STFT, each applied with ``probability``."""
+
+    kind: Literal["speech"]
+    probability: Fraction
+    amplitude: Range
+    speed: Annotated[float, Field(ge=0, lt=1)]
+    stretch: Annotated[float, Field(ge=0, lt=1)]
+    shift: Annotated[int, Field(ge=0)]  # frames
+    noise: Fraction  # the largest share of background
+
+
+class TabularViews(Strict):
+    """Masking of the numbers, one probability per view."""
+
+    kind: Literal["tabular"]
+    masking: Annotated[list[Fraction], Field(min_length=2, max_length=2)]
+
+
+class Domain(Strict):
+    """How a data set's rows are seen: all that an untrained encoder needs."""
+
+    encoder: Annotated[ResNetEncoder | MLPEncoder, Field(discriminator="kind")]
+    views: Annotated[ImageViews | SpeechViews | TabularViews, Field(discriminator="kind")]
+
+
+class Pretraining(Domain):
+    """Everything one training depends on, after merging."""
+
+    epochs: Count
+    batch_size: Annotated[int, Field(ge=2)]
+    groups: Count  # blocks of the batch that stand for processors: partners, BatchNorm and contrast set stay inside one
+    learning_rate: Positive  # per 256 items of batch
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    weight_decay: NonNegative
+    warmup_epochs: Annotated[int, Field(ge=0)]
+    schedule: Literal["cosine", "step"]
+    milestones: list[Count]  # epochs at which the step schedule multiplies the rate by 0.1; [] for cosine
+    embedding: Count
+    projection: Head
+    precision: Literal["float32", "bfloat16"]
+    inputmix: Annotated[int, Field(ge=0)]  # further inputs mixed into each, labels unchanged; 0 = off
+    knn_every: Count  # epochs between two kNN figures on the validation rows
+    alpha: Positive | None = None  # of Beta(alpha, alpha); cells that mix have one, plain cells none
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Pretraining":
+        if self.batch_size % self.groups or self.batch_size // self.groups < 2:
+            raise ValueError(f"groups {self.groups} must divide batch_size {self.batch_size} into blocks of two or more")
+        if (self.schedule == "step") != bool(self.milestones):
+            raise ValueError(f"milestones {self.milestones} go with schedule 'step', and only with it")
+        if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs} must be below epochs {self.epochs}")
+        return self
+
+
+class NPairPretraining(Pretraining):
+    """N-pair's own settings."""
+
+    temperature: Positive
+
+
+class MoCoPretraining(Pretraining):
+    """MoCo v2's own settings."""
+
+    temperature: Positive
+    ema: Annotated[float, Field(ge=0, lt=1)]
+    queue: Count
+    contrast: Literal["own", "batch"]  # own: 1 + K logits; batch: N + K
+
+
+class BYOLPretraining(Pretraining):
+    """BYOL's own settings."""
+
+    ema: Annotated[float, Field(ge=0, lt=1)]
+    predictor: Head
+
+
+PRETRAINING: dict[str, type[Pretraining]] = {
+    "npair": NPairPretraining, "moco": MoCoPretraining, "byol": BYOLPretraining}
+
+
+class Probe(Strict):
+    """Linear evaluation and kNN on frozen features."""
+
+    rates: Annotated[list[Positive], Field(min_length=1)]  # learning rates, each x batch_size / 256
+    epochs: Count
+    batch_size: Count
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    milestones: list[Count]  # epochs at which the rate is multiplied by 0.2
+    copies: Annotated[int, Field(ge=0)]  # augmented copies of the training rows (pad 4, crop, flip); 0 = the clean rows
+    flip: bool  # whether those copies are flipped
+    neighbours: Count  # k of the kNN
+    seed: Seed  # plus the training's seed: initial weights and order of the rows
+
+
+class Params(Strict):
+    """The whole of params.yaml."""
+
+    grid: Grid
+    data: dict[Name, FileData | SpokenData]
+    pretrain: dict[str, Any]
+    method: dict[Method, dict[str, Any]]
+    recipe: dict[Name, dict[str, Any]]
+    cell: dict[Name, dict[Method, dict[Mix, dict[str, Any]]]]
+    probe: dict[Name, Probe]
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader that refuses a key written twice and reads 1e-5 as a number, as DVC (YAML 1.2) does."""
+
+
+def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [loader.construct_object(key) for key, _ in node.value]  # type: ignore[no-untyped-call]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise UserError(f"{loader.name}: line {node.start_mark.line + 1}: the key {key!r} stands twice")
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and check params.yaml, every cell of it, before any work.
+
+    Raises:
+        UserError: naming file, key, value and what is allowed.
+    """
+    try:
+        loader = _Loader(path.read_text(encoding="utf-8"))
+        loader.name = str(path)
+        raw = loader.get_single_data()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: must be a mapping with the keys {', '.join(Params.model_fields)}")
+    params = _validated(Params, raw, str(path))
+    for dataset, methods in params.cell.items():
+        for method, mixes in methods.items():
+            for mix in mixes:
+                resolve(params, dataset, method, mix, path)
+    _check_grid(params, path)
+    return params
+
+
+def resolve(params: Params, dataset: str, method: str, mix: str, path: Path = Path("params.yaml")) -> Pretraining:
+    """Merge the four layers of one cell and check the result.
+
+    Raises:
+        UserError: naming the layer that holds the offending key, the value and what is allowed.
+    """
+    layers: dict[str, Mapping[str, Any]] = {
+        "pretrain": params.pretrain,
+        f"method.{method}": _entry(params.method, method, f"{path}: method"),  # type: ignore[arg-type]
+        f"recipe.{dataset}": _entry(params.recipe, dataset, f"{path}: recipe"),
+        f"cell.{dataset}.{method}.{mix}": _entry(
+            _entry(_entry(params.cell, dataset, f"{path}: cell"), method, f"{path}: cell.{dataset}"),  # type: ignore[arg-type]
+            mix, f"{path}: cell.{dataset}.{method}"),  # type: ignore[arg-type]
+    }
+    merged: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    for name, layer in layers.items():
+        merged |= layer
+        origin |= dict.fromkeys(layer, name)
+    cell = f"cell.{dataset}.{method}.{mix}"
+    settings = _validated(PRETRAINING[method], merged, str(path), origin, cell)
+    if (mix == "none") != (settings.alpha is None):
+        wrong = "belongs to mixing cells only" if mix == "none" else "is missing: any positive number"
+        raise UserError(f"{path}: {cell}.alpha {wrong}")
+    if mix == "icutmix" and settings.views.kind != "image":
+        raise UserError(f"{path}: {cell}: CutMix cuts images; {dataset} has {settings.views.kind} views")
+    if (settings.encoder.kind == "mlp") != (settings.views.kind == "tabular"):
+        raise UserError(f"{path}: recipe.{dataset}.encoder.kind = {settings.encoder.kind!r} does not fit views.kind = "
+                        f"{settings.views.kind!r}: 'mlp' goes with 'tabular', 'resnet' with the others")
+    return settings
+
+
+def domain(params: Params, dataset: str, path: Path = Path("params.yaml")) -> Domain:
+    """The encoder and views of a data set's recipe, for the baselines."""
+    recipe = _entry(params.recipe, dataset, f"{path}: recipe")
+    chosen = {key: recipe[key] for key in ("encoder", "views") if key in recipe}
+    return _validated(Domain, chosen, str(path), dict.fromkeys(("encoder", "views"), f"recipe.{dataset}"), f"recipe.{dataset}")
+
+
+def _check_grid(params: Params, path: Path) -> None:
+    for dataset in params.grid.datasets:
+        for block in ("data", "recipe", "cell", "probe"):
+            _entry(getattr(params, block), dataset, f"{path}: grid.datasets: {block}")
+        if domain(params, dataset, path).views.kind != "image" and params.probe[dataset].copies:
+            raise UserError(f"{path}: probe.{dataset}.copies = {params.probe[dataset].copies}: must be 0: only images are augmented")
+        for method in params.grid.methods:
+            for mix in params.grid.mixes:
+                resolve(params, dataset, method, mix, path)
+
+
+def _entry(block: Mapping[str, Any], key: str, where: str) -> Any:
+    """``block[key]``, or a UserError with the nearest name."""
+    if key not in block:
+        near = difflib.get_close_matches(key, block, 1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise UserError(f"{where}: no entry {key!r}{hint}; there are: {', '.join(sorted(block)) or 'none'}")
+    return block[key]
+
+
+def _validated(model: type[Model], raw: Mapping[str, Any], file: str,
+                             origin: Mapping[str, str] | None = None, whole: str = "") -> Model:
+    """Validate; of several errors the first is told, in one line."""
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+    keys = [str(key) for key in first["loc"] if key not in ("resnet", "mlp", "image", "speech", "tabular", "[key]")]
+    prefix = (origin or {}).get(keys[0], whole) if keys else whole
+    key = ".".join(filter(None, [prefix, *keys]))
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        known = list(model.model_fields) if len(keys) == 1 else []
+        near = difflib.get_close_matches(keys[-1], known, 1)
+        message = "unknown key" + (f"; did you mean {near[0]!r}?" if near else "") + (
+            f"; allowed: {', '.join(known)}" if known else "")
+    elif first["type"] == "missing":
+        message = "is missing"
+    value = f" = {first['input']!r}" if first["type"] not in ("missing", "value_error") else ""
+    raise UserError(f"{file}: {key}{value}: {message}") from None

@@ -1,0 +1,166 @@
+"""Image views: crop and resize, colour jitter, grey, flip, normalise (section 2), for a whole batch at once.
+
+The transforms are torchvision's by definition, ranges and clamping, with the parameters of every item its own.
+Crop and resize is a pair of small matrix products per image, one along each axis, whose rows are the weights of
+the antialiased triangle filter; a flip reverses the rows of one of them.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from imix.settings import ImageViews
+from imix.views import chosen, uniform
+
+LUMA = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as torchvision rounds it
+ATTEMPTS = 10  # at a crop inside the image, before falling back to the largest central one
+
+
+class Views:
+    """Images (N, C, H, W) uint8, C = 1 or 3, to float views of the same size.
+
+    Args:
+        settings: ranges and probabilities.
+        mean, std: (C,) of the training images, in units of 0..1.
+    """
+
+    def __init__(self, settings: ImageViews, mean: Tensor, std: Tensor) -> None:
+        self.settings = settings
+        self.mean, self.std = mean.view(-1, 1, 1), std.view(-1, 1, 1)
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.std
+
+    def clean(self, rows: Tensor) -> Tensor:
+        """Normalise only, (N, C, H, W) float32."""
+        return self._normalise(rows.float() / 255)
+
+    def __call__(self, rows: Tensor, which: int, generator: torch.Generator) -> Tensor:
+        """A random view of every image, (N, C, H, W) float32; both views are drawn alike."""
+        s, size = self.settings, len(rows)
+        boxes = random_crops(size, rows.shape[-2], rows.shape[-1], s.scale, generator)
+        flip = torch.rand(size, generator=generator) < s.flip_probability
+        images = crop_resize(rows.float() / 255, boxes.to(rows.device), flip.to(rows.device))
+        images = jitter(images, s.jitter, chosen(size, s.jitter_probability, generator), generator)
+        grey = chosen(size, s.grey_probability, generator)
+        if images.shape[1] == 3:
+            grey = grey.to(images.device)
+            images[grey] = luma(images[grey]).expand(-1, 3, -1, -1)
+        return self._normalise(images)
+
+    def padded_crops(self, rows: Tensor, flip: bool, generator: torch.Generator, padding: int = 4) -> Tensor:
+        """The probe's augmentation (section 3): zero-pad, crop at random, flip half; (N, C, H, W) float32."""
+        size, (height, width) = len(rows), rows.shape[-2:]
+        top = torch.randint(2 * padding + 1, (size, 1, 1), generator=generator) + torch.arange(height)[:, None]
+        left = torch.randint(2 * padding + 1, (size, 1, 1), generator=generator) + torch.arange(width)
+        if flip:
+            left = torch.where(torch.rand(size, 1, 1, generator=generator) < 0.5, left.flip(2), left)
+        padded = F.pad(rows, [padding] * 4).permute(0, 2, 3, 1)
+        index = torch.arange(size)[:, None, None]
+        crops = padded[index.to(rows.device), top.to(rows.device), left.to(rows.device)]
+        return self.clean(crops.permute(0, 3, 1, 2))
+
+
+def random_crops(size: int, height: int, width: int, scale: list[float], generator: torch.Generator) -> Tensor:
+    """Boxes (size, 4) int64 of top, left, height, width, as RandomResizedCrop draws them.
+
+    Area: a share U(scale) of the image's; log aspect ratio: uniform from 3/4 to 4/3; the first of ten attempts that
+    fits; else the largest central crop of a permitted ratio.
+    """
+    area = height * width * uniform((size, ATTEMPTS), scale[0], scale[1], generator)
+    ratio = uniform((size, ATTEMPTS), math.log(3 / 4), math.log(4 / 3), generator).exp()
+    w, h = (area * ratio).sqrt().round().long(), (area / ratio).sqrt().round().long()
+    fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
+    first = fits.long().argmax(1, keepdim=True)  # 0 where none fits
+    w, h = w.gather(1, first)[:, 0], h.gather(1, first)[:, 0]
+    place = torch.rand(2, size, generator=generator)
+    top, left = (place[0] * (height - h + 1)).long(), (place[1] * (width - w + 1)).long()
+    boxes = torch.stack([top, left, h, w], dim=1)
+    fallback_w = min(width, round(height * 4 / 3))
+    fallback_h = min(height, round(width * 4 / 3))
+    fallback = torch.tensor([(height - fallback_h) // 2, (width - fallback_w) // 2, fallback_h, fallback_w])
+    return torch.where(fits.any(1, keepdim=True), boxes, fallback)
+
+
+def _resize_weights(start: Tensor, length: Tensor, inputs: int, outputs: int) -> Tensor:
+    """Triangle-filter weights (N, outputs, inputs) that resize the span [start, start + length) to ``outputs`` samples."""
+    scale = (length / outputs)[:, None, None]
+    centre = (torch.arange(outputs, device=start.device) + 0.5)[:, None] * scale + start[:, None, None]
+    place = torch.arange(inputs, device=start.device) + 0.5
+    inside = (place >= start[:, None, None]) & (place < (start + length)[:, None, None])
+    weights = (1 - (place - centre).abs() / scale.clamp_min(1)).clamp_min(0) * inside
+    return weights / weights.sum(2, keepdim=True)
+
+
+def crop_resize(images: Tensor, boxes: Tensor, flip: Tensor) -> Tensor:
+    """Cut each image's box, resize it antialiased to the image's size and flip where told, (N, C, H, W) float32.
+
+    Args:
+        images: (N, C, H, W) float32. boxes: (N, 4) int64, top, left, height, width. flip: (N,) bool.
+    """
+    height, width = images.shape[-2:]
+    top, left, h, w = boxes.unbind(1)
+    rows = _resize_weights(top, h, height, height)
+    columns = _resize_weights(left, w, width, width)
+    columns = torch.where(flip[:, None, None], columns.flip(1), columns)
+    return rows[:, None] @ images @ columns.mT[:, None]
+
+
+def luma(images: Tensor) -> Tensor:
+    """Brightness, (N, 3, H, W) -> (N, 1, H, W); one channel is its own."""
+    if images.shape[1] == 1:
+        return images
+    red, green, blue = images.split(1, dim=1)
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+
+
+def _towards(images: Tensor, other: Tensor | float, factor: Tensor) -> Tensor:
+    return (factor * images + (1 - factor) * other).clamp_(0, 1)
+
+
+def brightness(images: Tensor, factor: Tensor) -> Tensor:
+    """Blend with black; ``factor`` (N, 1, 1, 1)."""
+    return _towards(images, 0.0, factor)
+
+
+def contrast(images: Tensor, factor: Tensor) -> Tensor:
+    """Blend with the image's mean brightness; ``factor`` (N, 1, 1, 1)."""
+    return _towards(images, luma(images).mean((1, 2, 3), keepdim=True), factor)
+
+
+def saturation(images: Tensor, factor: Tensor) -> Tensor:
+    """Blend with the grey image; ``factor`` (N, 1, 1, 1)."""
+    return _towards(images, luma(images), factor)
+
+
+def hue(images: Tensor, turn: Tensor) -> Tensor:
+    """Turn the hue by ``turn`` (N, 1, 1, 1) of a circle, value and saturation (HSV) unchanged."""
+    value, place = images.max(1, keepdim=True)
+    chroma = value - images.amin(1, keepdim=True)
+    red, green, blue = images.split(1, dim=1)
+    safe = chroma.clamp_min(1e-12)
+    sixth = torch.where(place == 0, (green - blue) / safe, torch.where(place == 1, (blue - red) / safe + 2, (red - green) / safe + 4))
+    offset = torch.tensor([5.0, 3.0, 1.0], device=images.device).view(1, 3, 1, 1)  # of red, green and blue round the circle
+    k = (offset + sixth + 6 * turn) % 6
+    return value - chroma * torch.minimum(k, 4 - k).clamp(0, 1)
+
+
+def jitter(images: Tensor, strength: list[float], rows: Tensor, generator: torch.Generator) -> Tensor:
+    """Change brightness, contrast, saturation and hue of the chosen rows, in an order of its own for every item.
+
+    Args:
+        images: (N, C, H, W) in 0..1; changed in place. Saturation and hue mean nothing to one channel.
+        strength: factors from 1 - s to 1 + s for the first three, turns from -s to s for hue. rows: (M,) on the host.
+    """
+    transforms = [brightness, contrast, saturation, hue][:2 if images.shape[1] == 1 else 4]
+    centre = torch.tensor([1.0, 1.0, 1.0, 0.0])
+    factor = centre + uniform((len(rows), 4), -1, 1, generator) * torch.tensor(strength)
+    order = torch.rand(len(rows), len(transforms), generator=generator).argsort(1)
+    for slot in range(len(transforms)):
+        for k, transform in enumerate(transforms):
+            here = (order[:, slot] == k).nonzero()[:, 0]
+            items = rows[here].to(images.device)
+            images[items] = transform(images[items], factor[here, k].view(-1, 1, 1, 1).to(images.device))
+    return images

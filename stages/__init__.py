@@ -1,0 +1,35 @@
+"""The pipeline's stages, one thin script each: read the declared parameters, call imix, write the outs.
+
+A stage's identity comes on its command line, its parameters from params.yaml, machine facts from the environment.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+DATA = Path("data")
+
+
+def arguments(description: str, *names: str) -> argparse.Namespace:
+    """Parse the identity of a stage: each name a required option, ``seed`` a number."""
+    parser = argparse.ArgumentParser(description=description)
+    for name in names:
+        parser.add_argument(f"--{name}", required=True, type=int if name == "seed" else str)
+    return parser.parse_args()
+
+
+def say(label: str, does: str, writes: Path | Sequence[Path]) -> None:
+    """The line that every stage starts with: what it does and what it will write."""
+    paths = [writes] if isinstance(writes, Path) else writes
+    print(f"{label}: {does} -> {', '.join(map(str, paths))}", file=sys.stderr, flush=True)
+
+
+def encoder_folder(dataset: str, method: str, mix: str, seed: int) -> Path:
+    """Where a training writes."""
+    return DATA / "encoders" / dataset / method / mix / str(seed)
+
+
+def metrics_file(dataset: str, method: str, mix: str, seed: int) -> Path:
+    """Where an evaluation writes; baselines have method ``baseline`` and mix ``raw`` or ``untrained``."""
+    return DATA / "metrics" / dataset / method / mix / f"{seed}.json"

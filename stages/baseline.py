@@ -1,0 +1,29 @@
+"""Judge raw inputs and an untrained encoder by the same probe: data/metrics/<dataset>/baseline/<kind>/<seed>.json."""
+
+from imix import settings
+from imix.errors import exit_cleanly
+from stages import DATA, arguments, metrics_file, say
+
+
+def main() -> None:
+    """Evaluate both baselines of one data set with one seed."""
+    args = arguments(__doc__, "dataset", "seed")
+    params = settings.load()
+
+    from torch import nn
+
+    from imix import checkpoints, runtime
+    from imix.datasets import load
+    from imix.evaluation import evaluate
+    from imix.files import write_json
+
+    targets = {kind: metrics_file(args.dataset, "baseline", kind, args.seed) for kind in ("raw", "untrained")}
+    say(f"baseline {args.dataset} {args.seed}", "raw inputs and an untrained encoder", list(targets.values()))
+    dataset = load(DATA / args.dataset / "tensors", runtime.configure(args.seed))
+    untrained, views = checkpoints.build(settings.domain(params, args.dataset), dataset)
+    for kind, encoder in {"raw": nn.Flatten(), "untrained": untrained}.items():
+        write_json(targets[kind], evaluate(encoder, views, dataset, params.probe[args.dataset], args.seed))
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

@@ -1,0 +1,27 @@
+"""Judge one encoder on frozen features: data/metrics/<dataset>/<method>/<mix>/<seed>.json."""
+
+from imix import settings
+from imix.errors import exit_cleanly
+from stages import DATA, arguments, encoder_folder, metrics_file, say
+
+
+def main() -> None:
+    """Evaluate one cell with one seed."""
+    args = arguments(__doc__, "dataset", "method", "mix", "seed")
+    probe = settings.load().probe[args.dataset]
+
+    from imix import checkpoints, runtime
+    from imix.datasets import load
+    from imix.evaluation import evaluate
+    from imix.files import write_json
+
+    identity = (args.dataset, args.method, args.mix, args.seed)
+    target = metrics_file(*identity)
+    say("evaluate " + " ".join(map(str, identity)), "linear evaluation, kNN, collapse", target)
+    dataset = load(DATA / args.dataset / "tensors", runtime.configure(args.seed))
+    encoder, views = checkpoints.load(encoder_folder(*identity) / "encoder.safetensors", dataset)
+    write_json(target, evaluate(encoder, views, dataset, probe, args.seed))
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

@@ -1,0 +1,19 @@
+"""Bring a data set's source into data/<dataset>/raw."""
+
+from imix import settings
+from imix.datasets import source_module
+from imix.errors import exit_cleanly
+from stages import DATA, arguments, say
+
+
+def main() -> None:
+    """Fetch one data set."""
+    dataset = arguments(__doc__, "dataset").dataset
+    source = settings.load().data[dataset].source
+    folder = DATA / dataset / "raw"
+    say(f"fetch {dataset}", f"from {source.name}", folder)
+    source_module(source.name).fetch(source, folder)
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

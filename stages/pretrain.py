@@ -1,0 +1,38 @@
+"""Train one encoder: data/encoders/<dataset>/<method>/<mix>/<seed>."""
+
+import time
+
+from imix import settings
+from imix.errors import exit_cleanly
+from stages import DATA, arguments, encoder_folder, say
+
+
+def main() -> None:
+    """Pretrain one cell with one seed."""
+    started = time.monotonic()
+    args = arguments(__doc__, "dataset", "method", "mix", "seed")
+    cell = settings.resolve(settings.load(), args.dataset, args.method, args.mix)
+
+    from imix import checkpoints, pretraining, runtime
+    from imix.datasets import load
+    from imix.files import write_bytes, write_json
+    from imix.progress import Progress
+
+    folder = encoder_folder(args.dataset, args.method, args.mix, args.seed)
+    label = f"pretrain {args.dataset} {args.method} {args.mix} {args.seed}"
+    say(label, f"{cell.epochs} epochs", folder)
+    device = runtime.configure(args.seed)
+    dataset = load(DATA / args.dataset / "tensors", device)
+    training = pretraining.Training(dataset, args.method, args.mix, cell, args.seed)
+    identity = {**vars(args), "settings": cell.model_dump()}
+    resume = pretraining.resume_path(identity, dataset.sha256)
+    with Progress(label, training.items_per_epoch * cell.epochs, cell.epochs) as progress:
+        encoder = pretraining.run(training, progress, resume)
+    checkpoints.save(encoder, cell, folder / "encoder.safetensors")
+    write_bytes(folder / "history.csv", pretraining.history_csv(training.history).encode())
+    write_json(folder / "provenance.json", runtime.provenance(identity, device, started))
+    resume.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)

@@ -1,0 +1,183 @@
+"""The pipeline itself, on a copy of the repository with a tiny grid: what runs, what becomes stale, what comes out."""
+
+import csv
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+
+TINY = {"datasets": ["segment"], "methods": ["npair", "moco"], "mixes": ["none", "imix"], "seeds": [0]}
+ALL = {f"{stage}@segment-{method}-{mix}-0" for stage in ("pretrain", "evaluate")
+       for method in ("npair", "moco") for mix in ("none", "imix")}
+
+
+class Copy:
+    """A copy of the repository in a folder of its own, as a user's clone is."""
+
+    def __init__(self, folder: Path, environment: dict):
+        self.folder, self.environment = folder, environment
+
+    def run(self, *command: str, code: int = 0) -> str:
+        done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def stages_run(self, *command: str) -> set[str]:
+        return {line.split("'")[1] for line in self.run(*command).splitlines() if line.startswith("Running stage")}
+
+    def stale(self) -> set[str]:
+        return set(json.loads(self.run("dvc", "status", "--json"))) - {"report"}
+
+    def params(self) -> dict:
+        return yaml.safe_load((self.folder / "params.yaml").read_text())
+
+    def set(self, key: str, value: object) -> None:
+        params = block = self.params()
+        *path, last = key.split(".")
+        for name in path:
+            block = block[name]
+        assert block[last] != value
+        block[last] = value
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory, environment):
+    folder = tmp_path_factory.mktemp("clone")
+    for name in ("imix", "stages"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("params.yaml", "dvc.yaml", "README.md", ".gitignore", ".dvcignore"):
+        shutil.copy(ROOT / name, folder / name)
+    copy = Copy(folder, environment)
+    params = copy.params() | {"grid": TINY}
+    params["pretrain"] |= {"warmup_epochs": 0}
+    for mixes in params["cell"]["segment"].values():
+        for cell in mixes.values():
+            cell["epochs"] = 2
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    for command in (["init", "-q"], ["config", "user.email", "test@example.org"], ["config", "user.name", "test"]):
+        copy.run("git", *command)
+    copy.run("dvc", "init", "-q")
+    copy.run("dvc", "config", "core.analytics", "false")
+    ran = copy.stages_run("dvc", "repro")
+    assert ran == ALL | {"fetch@segment", "preprocess@segment", "baseline@segment-0", "report"}
+    copy.run("git", "add", "-A")
+    copy.run("git", "commit", "-qm", "first")
+    return copy
+
+
+@pytest.fixture
+def kept(clone):
+    """Put params.yaml back after the test."""
+    before = (clone.folder / "params.yaml").read_text()
+    yield clone
+    (clone.folder / "params.yaml").write_text(before)
+
+
+def test_a_second_run_runs_nothing(clone):
+    assert clone.stages_run("dvc", "repro") == set()
+
+
+def test_git_sees_no_data(clone):
+    assert not [line for line in clone.run("git", "status", "--porcelain", "-uall").splitlines() if "data/" in line]
+
+
+def test_results_are_tidy_and_whole(clone):
+    rows = list(csv.DictReader((clone.folder / "reports/results.csv").open()))
+    assert len(rows) == 2 + 4
+    wanted = "dataset, method, mix, seed, linear_accuracy, linear_accuracy_test_selected, balanced_accuracy, knn_accuracy, epochs, train_seconds"
+    assert set(wanted.split(", ")) <= set(rows[0])
+    assert all(14 < float(row["linear_accuracy"]) <= float(row["linear_accuracy_test_selected"]) <= 100 for row in rows)
+    assert {row["epochs"] for row in rows if row["method"] != "baseline"} == {"2"}
+    for name in ("results.md", "gains.png", "gains.svg", "curves.png", "curves.svg", "metrics.json"):
+        assert (clone.folder / "reports" / name).stat().st_size > 100
+    provenance = json.loads((clone.folder / "data/encoders/segment/npair/imix/0/provenance.json").read_text())
+    assert {"settings", "versions", "device", "threads", "git", "seconds"} <= set(provenance)
+
+
+def test_dvc_has_something_to_show(clone):
+    shown = json.loads(clone.run("dvc", "metrics", "show", "--json"))
+    assert "linear_accuracy" in json.dumps(shown)
+    clone.run("dvc", "plots", "show")
+    page = (clone.folder / "dvc_plots/index.html").read_text()
+    assert "gains" in page and "curves" in page
+    assert "pretrain@segment-npair-imix-0" in clone.run("dvc", "dag", "--dot")
+
+
+@pytest.mark.parametrize("key,value,stale", [
+    ("data.segment.source.name", "mnist", {"fetch@segment", "preprocess@segment"}),
+    ("data.segment.rows.seed", 1, {"preprocess@segment"}),
+    ("data.mnist.rows.seed", 1, set()),
+    ("pretrain.momentum", 0.8, {s for s in ALL if s.startswith("pretrain")}),
+    ("method.moco.projection", "linear", {s for s in ALL if s.startswith("pretrain@segment-moco")}),
+    ("method.byol.projection", "linear", set()),
+    ("recipe.segment.batch_size", 100, {s for s in ALL if s.startswith("pretrain")}),
+    ("recipe.segment.views.masking", [0.1, 0.1], {s for s in ALL if s.startswith("pretrain")} | {"baseline@segment-0"}),
+    ("recipe.mnist.batch_size", 25, set()),
+    ("cell.segment.moco.imix.temperature", 0.3, {"pretrain@segment-moco-imix-0"}),
+    ("cell.segment.byol.imix.ema", 0.5, set()),
+    ("probe.segment.neighbours", 3, {s for s in ALL if s.startswith("evaluate")} | {"baseline@segment-0"}),
+    ("probe.mnist.neighbours", 3, set()),
+])
+def test_exactly_what_uses_a_parameter_becomes_stale(kept, key, value, stale):
+    kept.set(key, value)
+    assert kept.stale() == stale
+
+
+def test_an_experiment_reruns_what_it_touches(kept):
+    ran = kept.stages_run("dvc", "exp", "run", "-S", "cell.segment.moco.imix.temperature=0.3")
+    assert ran == {"pretrain@segment-moco-imix-0", "evaluate@segment-moco-imix-0", "report"}
+    assert kept.params()["cell"]["segment"]["moco"]["imix"]["temperature"] == 0.3
+    assert kept.stages_run("dvc", "exp", "run", "-S", "grid.methods=[npair]") == {"report"}
+    added = kept.stages_run("dvc", "exp", "run", "-S", "grid.seeds=[0,1]", "-S", "grid.methods=[npair]", "-S", "grid.mixes=[none]")
+    assert added == {"pretrain@segment-npair-none-1", "evaluate@segment-npair-none-1", "baseline@segment-1", "report"}
+    kept.run("git", "checkout", "-q", ".")
+    kept.run("dvc", "checkout", "-q", "--force")
+
+
+def test_the_same_bytes_again(clone):
+    identity = ["--dataset", "segment", "--method", "moco", "--mix", "imix", "--seed", "0"]
+    files = [clone.folder / "data" / name for name in (
+        "segment/raw/segment.csv.zip", "segment/tensors/tensors.safetensors", "segment/tensors/card.json",
+        "encoders/segment/moco/imix/0/encoder.safetensors", "encoders/segment/moco/imix/0/history.csv", "metrics/segment/moco/imix/0.json")]
+    files += [clone.folder / "reports" / name for name in ("results.md", "metrics.json", "gains.png", "gains.svg", "curves.svg")]
+    before = [file.read_bytes() for file in files]
+    for file in files:
+        file.unlink()
+    for stage, arguments in {"fetch": identity[:2], "preprocess": identity[:2], "pretrain": identity, "evaluate": identity, "report": []}.items():
+        clone.run("python", "-m", f"stages.{stage}", *arguments)
+    assert [file.read_bytes() for file in files] == before
+
+
+@pytest.mark.parametrize("key,value,words", [
+    ("cell.segment.npair.imix.temperature", 0, "params.yaml: cell.segment.npair.imix.temperature = 0"),
+    ("recipe.segment.batch_size", 100_000, "batch_size = 100000: must be at most the 1250 training rows")])
+def test_a_mistake_is_one_line_and_exit_code_1(kept, key, value, words):
+    kept.set(key, value)
+    output = kept.run("python", "-m", "stages.pretrain", "--dataset", "segment", "--method", "npair", "--mix", "imix", "--seed", "0", code=1)
+    lines = [line for line in output.splitlines() if not line.startswith("pretrain ")]
+    assert len(lines) == 1 and words in lines[0] and lines[0].startswith("imix: error:")
+
+
+def test_a_damaged_file_is_one_line(clone):
+    encoder = clone.folder / "data/encoders/segment/npair/none/0/encoder.safetensors"
+    content = encoder.read_bytes()
+    encoder.unlink()
+    encoder.write_bytes(content[:1000])
+    output = clone.run("python", "-m", "stages.evaluate", "--dataset", "segment", "--method", "npair", "--mix", "none", "--seed", "0", code=1)
+    assert "encoder.safetensors: not an encoder of this project" in output and "Traceback" not in output
+    encoder.unlink()
+    encoder.write_bytes(content)
+
+
+@pytest.mark.parametrize("variable,value", [("IMIX_THREADS", "none"), ("IMIX_THREADS", "0"), ("IMIX_DEVICE", "cuda:99"), ("IMIX_DEVICE", "tpu")])
+def test_a_wrong_environment_is_one_line(clone, variable, value):
+    clone.environment = clone.environment | {variable: value}
+    output = clone.run("python", "-m", "stages.baseline", "--dataset", "segment", "--seed", "0", code=1)
+    del clone.environment[variable]
+    assert f"{variable} = {value!r}" in output and "Traceback" not in output

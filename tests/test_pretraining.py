@@ -1,0 +1,156 @@
+import math
+
+import pytest
+import torch
+
+from imix import pretraining
+from imix.datasets import Dataset
+from imix.errors import UserError
+from imix.evaluation import evaluate
+from imix.progress import Progress
+from imix.settings import PRETRAINING, Probe
+from tests.test_methods import BASE, OWN
+
+PROBE = Probe(rates=[0.3, 3.0, 30.0], epochs=30, batch_size=64, momentum=0.9, milestones=[25], copies=0, flip=False, neighbours=5, seed=0)
+
+
+def dataset(rows=160, classes=4):
+    """Clusters in ten numbers: real enough to learn, small enough for every method."""
+    generator = torch.Generator().manual_seed(7)
+    centres = 4 * torch.randn(classes, 10, generator=generator)
+    def split(n):
+        labels = torch.arange(n) % classes
+        return centres[labels] + torch.randn(n, 10, generator=generator), labels
+    train, validation, test = split(rows), split(40), split(80)
+    everything = torch.cat([train[0], validation[0]])
+    return Dataset(train=everything, train_labels=torch.cat([train[1], validation[1]]), fit=train[0], fit_labels=train[1],
+                   validation=validation[0], validation_labels=validation[1], test=test[0], test_labels=test[1],
+                   mean=everything.mean(0), std=everything.std(0), background=torch.zeros(0, 0), classes=list("abcd"), carved=True,
+                   column_groups=[4, 6], numbers=10, sha256="0")
+
+
+def settings(method, mix="imix", **changes):
+    return PRETRAINING[method].model_validate(BASE | OWN[method] | {
+        "views": {"kind": "tabular", "masking": [0.2, 0.2]}, "encoder": {"kind": "mlp", "width": 1 / 64}, "batch_size": 40,
+        "epochs": 8, "learning_rate": 0.5, "knn_every": 4, "alpha": None if mix == "none" else 1.0} | changes)
+
+
+def train(method, mix="imix", seed=0, resume=None, **changes):
+    training = pretraining.Training(dataset(), method, mix, settings(method, mix, **changes), seed)
+    with Progress("test", 1000, 8) as progress:
+        pretraining.run(training, progress, resume)
+    return training
+
+
+
+@pytest.mark.parametrize("method", OWN)
+@pytest.mark.parametrize("mix", ["none", "imix"])
+def test_learns(method, mix):
+    training = train(method, mix, epochs=30)
+    losses = [line["loss"] for line in training.history]
+    assert losses[-1] < losses[0] - 0.1
+    if method == "npair" and mix == "none":
+        assert losses[-1] < math.log(40)  # below chance: log of the contrast set
+    figures = evaluate(training.method.encoder, training.views, training.dataset, PROBE, 0)
+    assert figures["linear_accuracy"] > 80 and figures["knn_accuracy"] > 80  # chance is 25
+    assert figures["linear_accuracy_test_selected"] >= figures["linear_accuracy"]
+
+
+@pytest.mark.parametrize("method", OWN)
+def test_same_seed_same_training_other_seed_another(method):
+    one, two, other = train(method), train(method), train(method, seed=1)
+    for a, b in zip(one.method.state_dict().values(), two.method.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    assert pretraining.history_csv(one.history) == pretraining.history_csv(two.history) != pretraining.history_csv(other.history)
+
+
+@pytest.mark.parametrize("method", OWN)
+def test_interrupted_equals_uninterrupted(method, tmp_path, monkeypatch):
+    whole = train(method)
+    monkeypatch.setattr(pretraining, "SAVE_SECONDS", -1.0)  # save after every epoch
+    resume = tmp_path / "state.pt"
+    killed = pretraining.Training(dataset(), method, "imix", settings(method), 0)
+    original, count = killed.run_epoch, iter(range(100))
+    def dies(progress):
+        if next(count) == 5:
+            raise KeyboardInterrupt
+        original(progress)
+    killed.run_epoch = dies
+    with Progress("test", 1000, 8) as progress, pytest.raises(KeyboardInterrupt):
+        pretraining.run(killed, progress, resume)
+    continued = pretraining.Training(dataset(), method, "imix", settings(method), 0)
+    with Progress("test", 1000, 8) as progress:
+        pretraining.run(continued, progress, resume)
+    for a, b in zip(whole.method.state_dict().values(), continued.method.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    assert pretraining.history_csv(whole.history) == pretraining.history_csv(continued.history)
+    assert [p.name for p in tmp_path.iterdir()] == ["state.pt"]
+
+
+def test_resume_is_named_by_everything(monkeypatch):
+    paths = {pretraining.resume_path(identity, data) for identity in ({"seed": 0}, {"seed": 1}) for data in ("a", "b")}
+    assert len(paths) == 4
+    monkeypatch.setenv("IMIX_RESUME", "elsewhere")
+    assert pretraining.resume_path({}, "a").parent.name == "elsewhere"
+
+
+def test_sgd_is_torchs():
+    mine, theirs = [torch.nn.Parameter(torch.randn(4, 3)) for _ in range(2)], None
+    theirs = [torch.nn.Parameter(p.detach().clone()) for p in mine]
+    ours, reference = pretraining.SGD(mine, 0.9, 1e-2), torch.optim.SGD(theirs, lr=1.0, momentum=0.9, weight_decay=1e-2)
+    for step in range(6):
+        rate = 0.1 / (step + 1)
+        reference.param_groups[0]["lr"] = rate
+        for parameters in (mine, theirs):
+            sum((p.square() * (k + 1)).sum() for k, p in enumerate(parameters)).backward()
+        ours.step(rate)
+        reference.step()
+        reference.zero_grad()
+        assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(mine, theirs, strict=True))
+        assert all(p.grad is None for p in mine)
+
+
+def test_learning_rate_schedule():
+    plan = settings("npair", epochs=500, warmup_epochs=5, batch_size=128, learning_rate=0.125)
+    def rate(step):
+        return pretraining.learning_rate(step, 10, plan)
+    peak = 0.125 / 2
+    at_five = peak * (1 + math.cos(math.pi * 5 / 500)) / 2
+    assert rate(49) == pytest.approx(at_five) == rate(50)  # the warm-up ends on the cosine's value
+    assert rate(0) == pytest.approx(at_five / 50) and rate(24) == pytest.approx(at_five / 2)
+    assert rate(2500) == rate(2509) == pytest.approx(peak / 2)  # constant within an epoch
+    steps = settings("npair", epochs=500, schedule="step", milestones=[300, 400], batch_size=256, learning_rate=1.0)
+    assert [pretraining.learning_rate(epoch * 10, 10, steps) for epoch in (0, 299, 300, 399, 400)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+
+
+def test_plain_and_mixed_share_weights_rows_and_views():
+    plain, mixed = (pretraining.Training(dataset(), "npair", mix, settings("npair", mix), 3) for mix in ("none", "imix"))
+    assert all(torch.equal(a, b) for a, b in zip(plain.method.parameters(), mixed.method.parameters(), strict=True))
+    seen = []
+    for training in (plain, mixed):
+        inner, calls = training.views, []
+        def watched(rows, which, generator, inner=inner, calls=calls):
+            calls.append(inner(rows, which, generator))
+            return calls[-1]
+        watched.clean = inner.clean
+        training.views = watched
+        with Progress("test", 1000, 8) as progress:
+            training.run_epoch(progress)
+            training.run_epoch(progress)
+        seen.append(torch.stack(calls))
+    assert torch.equal(*seen)
+
+
+def test_inputmix_comes_before_imix_on_both_views(generator):
+    anchors, keys = torch.eye(40), torch.eye(40)
+    a, k, mixture = pretraining.mix_views(anchors, keys, "none", settings("npair", "none", inputmix=2), generator)
+    assert mixture is None and not torch.equal(a, k) and not torch.equal(k, keys)
+    a, k, mixture = pretraining.mix_views(anchors, keys, "imix", settings("npair"), generator)
+    assert torch.equal(k, keys) and torch.equal(a, mixture.inputs)
+
+
+def test_mistakes_are_told():
+    with pytest.raises(UserError, match="batch_size = 4000: must be at most the 200 training rows"):
+        pretraining.Training(dataset(), "npair", "imix", settings("npair", batch_size=4000), 0)
+    with pytest.raises(UserError, match="the loss is nan in epoch"):
+        train("npair", learning_rate=1e18)

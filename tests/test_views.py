@@ -1,0 +1,205 @@
+"""Views against torchvision's, torchaudio's and float64 definitions, one item at a time."""
+
+import math
+
+import pytest
+import torch
+
+from imix.settings import ImageViews, SpeechViews, TabularViews
+from imix.views import image, speech, tabular
+
+PAPER = dict(kind="image", scale=[0.2, 1.0], jitter=[0.4, 0.4, 0.4, 0.1], jitter_probability=0.8, grey_probability=0.2,
+             flip_probability=0.5)
+SPEECH = dict(kind="speech", probability=0.5, amplitude=[0.7, 1.1], speed=0.2, stretch=0.2, shift=8, noise=0.45)
+functional = pytest.importorskip("torchvision.transforms.functional")
+
+
+def test_crop_resize_is_torchvisions(generator):
+    images = torch.rand(40, 3, 32, 32, generator=generator)
+    boxes = image.random_crops(40, 32, 32, [0.05, 1.0], generator)
+    flip = torch.rand(40, generator=generator) < 0.5
+    ours = image.crop_resize(images, boxes, flip)
+    for i, (top, left, h, w) in enumerate(boxes.tolist()):
+        expected = functional.resized_crop(images[i], top, left, h, w, [32, 32], antialias=True)
+        assert torch.allclose(ours[i], functional.hflip(expected) if flip[i] else expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name,low,high", [("brightness", 0.6, 1.4), ("contrast", 0.6, 1.4), ("saturation", 0.6, 1.4), ("hue", -0.5, 0.5)])
+def test_colours_are_torchvisions(name, low, high, generator):
+    images = torch.rand(20, 3, 8, 8, generator=generator)
+    images[0] = 0.5  # without hue
+    factor = torch.rand(20, generator=generator) * (high - low) + low
+    ours = getattr(image, name)(images, factor.view(-1, 1, 1, 1))
+    for i in range(20):
+        assert torch.allclose(ours[i], getattr(functional, f"adjust_{name}")(images[i], float(factor[i])), atol=1e-5)
+
+
+def test_jitter_orders_are_the_items_own(generator):
+    one = torch.rand(1, 3, 4, 4, generator=generator).expand(300, -1, -1, -1).clone()
+    changed = image.jitter(one.clone(), [0.4, 0.4, 0.4, 0.1], torch.arange(0, 300, 2), generator)
+    assert torch.equal(changed[1::2], one[1::2])
+    assert len(changed[::2].flatten(1).unique(dim=0)) == 150
+
+
+def test_crops_are_distributed_as_torchvisions(generator):
+    from torchvision.transforms import RandomResizedCrop
+    ours = image.random_crops(4000, 32, 32, [0.2, 1.0], generator).float()
+    theirs = torch.tensor([RandomResizedCrop.get_params(torch.zeros(1, 32, 32), [0.2, 1.0], [3 / 4, 4 / 3]) for _ in range(4000)]).float()
+    assert (ours.mean(0) - theirs.mean(0)).abs().max() < 0.6
+    assert (ours.std(0) - theirs.std(0)).abs().max() < 0.5
+    inside = image.random_crops(500, 20, 40, [0.9, 1.0], generator)  # rarely fits: the fallback
+    assert (inside[:, 0] + inside[:, 2] <= 20).all() and (inside[:, 1] + inside[:, 3] <= 40).all() and (inside >= 0).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_image_views(channels, generator):
+    rows = torch.randint(0, 256, (16, channels, 28, 28), dtype=torch.uint8, generator=generator)
+    mean, std = torch.full((channels,), 0.4), torch.full((channels,), 0.2)
+    views = image.Views(ImageViews(**PAPER), mean, std)
+    one, again = (views(rows, 0, torch.Generator().manual_seed(1)) for _ in range(2))
+    assert one.shape == (16, channels, 28, 28) and torch.equal(one, again) and one.isfinite().all()
+    still = PAPER | dict(scale=[1.0, 1.0], jitter_probability=0.0, grey_probability=0.0, flip_probability=0.0)
+    unchanged = image.Views(ImageViews(**still), mean, std)
+    clean = (rows / 255 - 0.4) / 0.2
+    assert torch.allclose(unchanged.clean(rows), clean)
+    square = unchanged(rows, 0, generator)
+    assert sum(torch.allclose(a, b, atol=1e-4) for a, b in zip(square, clean, strict=True)) > 2  # crops of ratio 1
+
+
+def test_padded_crops_are_windows(generator):
+    rows = torch.randint(0, 256, (30, 3, 8, 8), dtype=torch.uint8, generator=generator)
+    views = image.Views(ImageViews(**PAPER), torch.zeros(3), torch.ones(3))
+    crops = views.padded_crops(rows, True, generator)
+    for row, crop in zip(rows, crops, strict=True):
+        padded = torch.nn.functional.pad(row / 255, [4] * 4)
+        windows = [padded[:, t:t + 8, l:l + 8] for t in range(9) for l in range(9)]
+        assert any(torch.allclose(crop, w) or torch.allclose(crop, w.flip(2)) for w in windows)
+
+
+def test_mel_filters_are_slaneys():
+    torchaudio = pytest.importorskip("torchaudio.functional")
+    theirs = torchaudio.melscale_fbanks(1025, 0.0, 8000.0, 32, 16000, norm="slaney", mel_scale="slaney").T
+    assert torch.allclose(speech.mel_filters(), theirs, atol=1e-6)
+
+
+def views_for(**changes):
+    nothing = SPEECH | dict(probability=1.0, amplitude=[1.0, 1.0], speed=0.0, stretch=0.0, shift=0, noise=0.0)
+    background = torch.randint(-3000, 3000, (2, 20000), dtype=torch.int16, generator=torch.Generator().manual_seed(5))
+    return speech.Views(SpeechViews(**(nothing | changes)), torch.zeros(1), torch.ones(1), background)
+
+
+def clips(n=6):
+    generator = torch.Generator().manual_seed(4)
+    tone = torch.sin(torch.arange(16000) * torch.linspace(0.05, 1, n)[:, None]) * torch.rand(n, 16000, generator=generator)
+    return (tone * 2**14).to(torch.int16)
+
+
+def slow_stft(clip):
+    """By the definition, in float64: 32 centred frames of 2048 samples under a periodic Hann window."""
+    n = torch.arange(2048, dtype=torch.float64)
+    window = 0.5 - 0.5 * torch.cos(2 * math.pi * n / 2048)
+    padded = torch.nn.functional.pad(clip.double(), (1024, 1024))
+    frames = torch.stack([padded[512 * t:512 * t + 2048] * window for t in range(32)])
+    angle = -2 * math.pi * torch.outer(n, torch.arange(1025, dtype=torch.float64)) / 2048
+    return torch.complex(frames @ angle.cos(), frames @ angle.sin())
+
+
+def slow_spectrogram(spectrum):
+    power = (speech.mel_filters().double() @ (spectrum.abs() ** 2).T).clamp_min(1e-10)
+    return (10 * torch.log10(power / power.max())).clamp_min(-80)
+
+
+def test_clean_spectrogram_is_the_definition():
+    rows = clips()
+    ours = views_for().clean(rows)
+    for row, spectrogram in zip(rows, ours, strict=True):
+        assert torch.allclose(spectrogram[0].double(), slow_spectrogram(slow_stft(row / 2**15)), atol=2e-3)
+    assert (views_for().clean(torch.zeros(1, 16000, dtype=torch.int16)) == 0).all()
+
+
+def slow_vocoder(spectrum, rate, frames):
+    """Flanagan's phase vocoder with angles, frame by frame (32, bins) -> (frames, bins)."""
+    padded = torch.nn.functional.pad(spectrum, (0, 0, 0, 2))
+    phase, out = padded[0].angle(), []
+    for t in range(frames):
+        place = t * rate
+        if place >= 32:
+            out.append(torch.zeros_like(padded[0]))
+            continue
+        left = int(place)
+        magnitude = (1 - place + left) * padded[left].abs() + (place - left) * padded[left + 1].abs()
+        out.append(torch.polar(magnitude, phase))
+        phase = phase + padded[left + 1].angle() - padded[left].angle()
+    return torch.stack(out)
+
+
+@pytest.mark.parametrize("rate", [0.8, 0.93, 1.0, 1.07, 1.2])
+@pytest.mark.parametrize("shift", [0, 5, -5])
+def test_stretch_and_shift(rate, shift):
+    spectrum = slow_stft(clips()[2] / 2**15)
+    stretched = slow_vocoder(spectrum, rate, 48)
+    expected = torch.stack([stretched[t + shift] if 0 <= t + shift else torch.zeros_like(stretched[0]) for t in range(32)])
+    vocoder = speech.Vocoder(torch.tensor([rate], dtype=torch.float64), torch.tensor([shift]), 40)
+    source = spectrum[None]
+    magnitude = vocoder.magnitude(source.abs())
+    assert torch.allclose(magnitude[0].double(), expected.abs(), atol=1e-4)
+    ours = magnitude * vocoder.phase(source)
+    assert torch.allclose(ours[0], expected, atol=1e-4 * float(expected.abs().max()))
+    if rate == 1.0:
+        assert torch.allclose(speech.shift_frames(source, torch.tensor([shift]))[0], expected, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_vocoder_is_torchaudios(generator):
+    torchaudio = pytest.importorskip("torchaudio.functional")
+    spectrum = slow_stft(clips()[3] / 2**15)
+    advance = torch.linspace(0, math.pi * 512, 1025, dtype=torch.float64)[:, None]
+    theirs = torchaudio.phase_vocoder(spectrum.T, 1.1, advance).T
+    vocoder = speech.Vocoder(torch.tensor([1.1], dtype=torch.float64), torch.tensor([0]), 40)
+    ours = vocoder.magnitude(spectrum[None].abs()) * vocoder.phase(spectrum[None])
+    assert torch.allclose(ours[0, :len(theirs)], theirs, atol=1e-4 * float(theirs.abs().max()))
+
+
+def test_resample_is_linear_interpolation():
+    x = torch.randn(3, 16000)
+    speed = torch.tensor([0.85, 1.0, 1.2])
+    ours = speech.resample(x, speed)
+    for i in range(3):
+        for t in (0, 1, 77, 9999, 13332, 13334, 15999):
+            place = t * float(speed[i].double())
+            left = int(place)
+            expected = 0.0 if place > 15999 else float(x[i, left].lerp(x[i, min(left + 1, 15999)], place - left))
+            assert abs(float(ours[i, t]) - expected) < 1e-4
+
+
+def test_noise_is_mixed_in_the_stft_domain(generator):
+    views, rows = views_for(noise=0.45), clips(2)
+    places = torch.tensor([[0, 17], [1, 3000]])
+    share = torch.tensor([0.3, 0.45])
+    ones = torch.ones(2)
+    ours = views._view(rows, ones, ones, ones, torch.zeros(2, dtype=torch.int64), share, places)
+    for i, (which, start) in enumerate(places.tolist()):
+        noise = slow_stft(views.background[which, start:start + 16000] / 2**15)
+        expected = slow_spectrogram((1 - share[i]) * slow_stft(rows[i] / 2**15) + share[i] * noise)
+        assert torch.allclose(ours[i, 0].double(), expected, atol=5e-3)
+
+
+def test_speech_views_do_not_depend_on_blocks(monkeypatch):
+    views, rows = speech.Views(SpeechViews(**SPEECH), torch.tensor([-40.0]), torch.tensor([20.0]), views_for().background), clips(30)
+    whole = views(rows, 0, torch.Generator().manual_seed(2))
+    monkeypatch.setattr(speech, "BLOCK", 7)
+    assert torch.allclose(views(rows, 0, torch.Generator().manual_seed(2)), whole, atol=1e-4)
+    assert whole.shape == (30, 1, 32, 32) and whole.isfinite().all()
+    assert not torch.equal(views(rows, 0, torch.Generator().manual_seed(3)), whole)
+
+
+def test_tabular_masks_numbers_only(generator):
+    rows = torch.randn(500, 6, generator=generator) + 3
+    mean, std = rows[:, :4].mean(0), rows[:, :4].std(0)
+    views = tabular.Views(TabularViews(kind="tabular", masking=[0.2, 0.0]), mean, std, 4)
+    clean = views.clean(rows)
+    assert torch.allclose(clean[:, :4], (rows[:, :4] - mean) / std) and torch.equal(clean[:, 4:], rows[:, 4:])
+    assert torch.equal(views(rows, 1, generator), clean)
+    masked = views(rows, 0, generator)
+    gone = masked != clean
+    assert (masked[gone] == 0).all() and not gone[:, 4:].any()
+    assert (gone.float().mean(0)[:4] - 0.2).abs().max() < 0.07
