@@ -23,8 +23,9 @@ def save(encoder: nn.Module, settings: Domain, path: Path) -> None:
     """Write the encoder's weights and statistics, and the encoder and views settings, whole or not at all."""
     header = Domain(encoder=settings.encoder, views=settings.views).model_dump()
     with replacing(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}, temporary,
-                  metadata={KEY: json.dumps(header)})
+        save_file(
+            {name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}, temporary, metadata={KEY: json.dumps(header)}
+        )
 
 
 def load(path: Path, dataset: Dataset) -> tuple[nn.Module, Views]:

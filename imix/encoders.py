@@ -28,9 +28,13 @@ class Residual(nn.Module):
         super().__init__()
         if bottleneck:
             outputs = channels * EXPANSION
-            layers = [*_convolution(inputs, channels, 1), nn.ReLU(inplace=True),
-                      *_convolution(channels, channels, 3, stride), nn.ReLU(inplace=True),
-                      *_convolution(channels, outputs, 1)]
+            layers = [
+                *_convolution(inputs, channels, 1),
+                nn.ReLU(inplace=True),
+                *_convolution(channels, channels, 3, stride),
+                nn.ReLU(inplace=True),
+                *_convolution(channels, outputs, 1),
+            ]
         else:
             outputs = channels
             layers = [*_convolution(inputs, channels, 3, stride), nn.ReLU(inplace=True), *_convolution(channels, channels, 3)]
@@ -39,6 +43,7 @@ class Residual(nn.Module):
         self.shortcut = nn.Identity() if same else nn.Sequential(*_convolution(inputs, outputs, 1, stride))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""
         return torch.relu_(self.branch(x).add_(self.shortcut(x)))
 
 
@@ -66,6 +71,7 @@ class ResNet(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, features)."""
         return self.layers(x.contiguous(memory_format=torch.channels_last)).mean((2, 3))
 
 
@@ -82,8 +88,10 @@ class TabularMLP(nn.Module):
 
     def __init__(self, groups: Sequence[int], width: float) -> None:
         super().__init__()
+
         def scaled(size: int) -> int:
             return max(1, round(size * width))
+
         self.groups = list(groups)
         self.inputs = nn.ModuleList(nn.Linear(size, scaled(64)) for size in groups)
         sizes = [scaled(64) * len(self.groups), *(scaled(size) for size in (2048, 2048, 4096, 4096))]
@@ -94,6 +102,7 @@ class TabularMLP(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(sizes[-1], self.features * self.MAXOUT))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, columns) -> (N, features)."""
         embedded = [layer(columns) for layer, columns in zip(self.inputs, x.split(self.groups, dim=1), strict=True)]
         return self.layers(torch.cat(embedded, dim=1)).unflatten(1, (self.MAXOUT, -1)).amax(1)
 

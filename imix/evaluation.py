@@ -29,8 +29,9 @@ class Probes(NamedTuple):
 
     def predict(self, features: Tensor) -> Tensor:
         """Classes (R, N) of features (N, D)."""
-        return torch.cat([(self.weights.transpose(1, 2) @ block.T + self.biases[:, :, None]).argmax(1)
-                          for block in features.split(10_000)], dim=1)
+        return torch.cat(
+            [(self.weights.transpose(1, 2) @ block.T + self.biases[:, :, None]).argmax(1) for block in features.split(10_000)], dim=1
+        )
 
 
 def train_probes(copies: list[Tensor], labels: Tensor, classes: int, settings: Probe, seed: int) -> Probes:
@@ -116,9 +117,9 @@ def evaluate(encoder: nn.Module, views: Views, dataset: Dataset, settings: Probe
     """
     classes, seed = len(dataset.classes), settings.seed + seed
     train, test = extract(encoder, views, dataset.train), extract(encoder, views, dataset.test)
-    validation = train[len(dataset.fit):] if dataset.carved else extract(encoder, views, dataset.validation)
+    validation = train[len(dataset.fit) :] if dataset.carved else extract(encoder, views, dataset.validation)
     copies = _augmented(encoder, views, dataset.train, settings, seed) or [train]
-    probes = train_probes([copy[:len(dataset.fit)] for copy in copies], dataset.fit_labels, classes, settings, seed)
+    probes = train_probes([copy[: len(dataset.fit)] for copy in copies], dataset.fit_labels, classes, settings, seed)
     on_validation = accuracy(probes.predict(validation), dataset.validation_labels)
     if dataset.carved:
         probes = train_probes(copies, dataset.train_labels, classes, settings, seed)
@@ -144,5 +145,7 @@ def evaluate(encoder: nn.Module, views: Views, dataset: Dataset, settings: Probe
 def _augmented(encoder: nn.Module, views: Views, rows: Tensor, settings: Probe, seed: int) -> list[Tensor]:
     """Features of ``settings.copies`` augmented copies of the rows; images only, which the settings see to."""
     generator = torch.Generator().manual_seed(seed)
-    return [torch.cat([encoder(views.padded_crops(batch, settings.flip, generator)).flatten(1).float() for batch in rows.split(BATCH)])
-            for _ in range(settings.copies)]
+    return [
+        torch.cat([encoder(views.padded_crops(batch, settings.flip, generator)).flatten(1).float() for batch in rows.split(BATCH)])
+        for _ in range(settings.copies)
+    ]

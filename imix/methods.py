@@ -69,6 +69,7 @@ class NPair(nn.Module):
         self.temperature, self.groups = settings.temperature, settings.groups
 
     def forward(self, anchors: Tensor, keys: Tensor, generator: torch.Generator) -> LabelLoss:
+        """Two views (N, ...) -> the loss as a function of the label."""
         # blocks of [a group's anchors, the same group's keys]: one pass, one BatchNorm per group
         blocks = [z for pair in zip(anchors.chunk(self.groups), keys.chunk(self.groups), strict=True) for z in pair]
         z = per_group(nn.Sequential(self.encoder, self.projection), torch.cat(blocks), self.groups)
@@ -92,6 +93,7 @@ class MoCo(nn.Module):
         self.temperature, self.contrast, self.groups = settings.temperature, settings.contrast, settings.groups
 
     def forward(self, anchors: Tensor, keys: Tensor, generator: torch.Generator) -> LabelLoss:
+        """Two views (N, ...) -> the loss as a function of the label."""
         network = nn.Sequential(self.encoder, self.projection)
         self.keys.follow(network)
         z_keys = F.normalize(self.keys(keys, self.groups, generator).float(), dim=1)
@@ -121,6 +123,7 @@ class BYOL(nn.Module):
         self.groups = settings.groups
 
     def forward(self, anchors: Tensor, keys: Tensor, generator: torch.Generator) -> LabelLoss:
+        """Two views (N, ...) -> the loss as a function of the label."""
         network = nn.Sequential(self.encoder, self.projection)
         self.keys.follow(network)
         z_keys = self.keys(keys, self.groups)

@@ -47,8 +47,7 @@ def random_partners(size: int, groups: int = 1, generator: torch.Generator | Non
     """
     if size % groups:
         raise ValueError(f"a batch of {size} does not divide into {groups} groups")
-    return torch.rand(groups, size // groups, generator=generator).argsort(1).add_(
-        torch.arange(0, size, size // groups)[:, None]).flatten()
+    return torch.rand(groups, size // groups, generator=generator).argsort(1).add_(torch.arange(0, size, size // groups)[:, None]).flatten()
 
 
 def mixup(inputs: Tensor, alpha: float = 1.0, *, groups: int = 1, generator: torch.Generator | None = None) -> Mixture:
@@ -97,8 +96,7 @@ def cutmix(images: Tensor, alpha: float = 1.0, *, groups: int = 1, generator: to
     return Mixture(mixed, partner, torch.full((size,), lam, device=images.device))
 
 
-def inputmix(inputs: Tensor, others: int, alpha: float = 1.0, *, groups: int = 1,
-             generator: torch.Generator | None = None) -> Tensor:
+def inputmix(inputs: Tensor, others: int, alpha: float = 1.0, *, groups: int = 1, generator: torch.Generator | None = None) -> Tensor:
     """Mix ``others`` further items into every input; labels stay (InputMix, for data with little augmentation).
 
     One other: Beta(alpha, alpha), folded to at least a half. More: Dirichlet weights over others + 1, halved,

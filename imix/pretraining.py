@@ -71,15 +71,15 @@ class SGD:
 def batches(rows: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """One epoch of row indices in random order; a last, smaller batch is dropped."""
     order = torch.randperm(rows, generator=generator)
-    yield from order[:rows // batch_size * batch_size].split(batch_size)
+    yield from order[: rows // batch_size * batch_size].split(batch_size)
 
 
-def mix_views(anchors: Tensor, keys: Tensor, mix: str, settings: Pretraining, generator: torch.Generator) -> tuple[
-        Tensor, Tensor, mixing.Mixture | None]:
+def mix_views(
+    anchors: Tensor, keys: Tensor, mix: str, settings: Pretraining, generator: torch.Generator
+) -> tuple[Tensor, Tensor, mixing.Mixture | None]:
     """Apply InputMix to both views and i-Mix to the first, as set: anchors, keys and the mixture, None without i-Mix."""
     if settings.inputmix:
-        anchors, keys = (mixing.inputmix(view, settings.inputmix, groups=settings.groups, generator=generator)
-                         for view in (anchors, keys))
+        anchors, keys = (mixing.inputmix(view, settings.inputmix, groups=settings.groups, generator=generator) for view in (anchors, keys))
     if mix == "none":
         return anchors, keys, None
     operator = {"imix": mixing.mixup, "icutmix": mixing.cutmix}[mix]
@@ -143,8 +143,9 @@ class Training:
         self.epoch += 1
         mean = float(total) / self.steps  # the epoch's one wait for the device
         if not math.isfinite(mean):
-            raise UserError(f"the loss is {mean} in epoch {self.epoch} at a learning rate of {rate:.4g}: "
-                            "lower learning_rate, or look at the data")
+            raise UserError(
+                f"the loss is {mean} in epoch {self.epoch} at a learning rate of {rate:.4g}: lower learning_rate, or look at the data"
+            )
         self.history.append({"epoch": self.epoch, "loss": mean, "learning_rate": rate, **self._monitor()})
         progress.epoch(self.epoch, mean)
 
@@ -160,8 +161,13 @@ class Training:
 
     def state(self) -> dict[str, Any]:
         """All that a later process needs to go on as if nothing had happened."""
-        return {"method": self.method.state_dict(), "velocity": self.optimiser.velocity, "epoch": self.epoch,
-                "history": self.history, "streams": [generator.get_state() for generator in self.streams]}
+        return {
+            "method": self.method.state_dict(),
+            "velocity": self.optimiser.velocity,
+            "epoch": self.epoch,
+            "history": self.history,
+            "streams": [generator.get_state() for generator in self.streams],
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take over what `state` returned."""

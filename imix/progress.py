@@ -39,8 +39,12 @@ class Progress:
         now = time.monotonic()
         if self.bar.disable and now - self.printed > LINE_SECONDS:
             rate = (self.done - self.skipped) / (now - self.started)
-            print(f"{self.label}: epoch {epoch}/{self.epochs}, loss {loss:.4f}, {rate:.0f} items/s, "
-                  f"{(self.total - self.done) / rate:.0f} s left", file=sys.stderr, flush=True)
+            print(
+                f"{self.label}: epoch {epoch}/{self.epochs}, loss {loss:.4f}, {rate:.0f} items/s, "
+                f"{(self.total - self.done) / rate:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
             self.printed = now
 
     def __enter__(self) -> "Progress":

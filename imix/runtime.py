@@ -45,8 +45,9 @@ def configure(seed: int) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"IMIX_DEVICE = {name!r}: not a device of this machine ({str(error).splitlines()[0]}); "
-                        "allowed: cpu, cuda, cuda:N, mps") from None
+        raise UserError(
+            f"IMIX_DEVICE = {name!r}: not a device of this machine ({str(error).splitlines()[0]}); allowed: cpu, cuda, cuda:N, mps"
+        ) from None
     if device.type == "cuda":  # the kernels used here are deterministic on the CPU; asking there costs 1.2 s of imports
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False
@@ -76,8 +77,10 @@ def provenance(settings: dict[str, Any], device: torch.device, started: float) -
 
 def git_revision(root: Path = Path()) -> str:
     """The commit checked out at ``root``, with ``+changes`` where imix or stages differ from it; ``unknown`` outside git."""
+
     def git(*command: str) -> str:
         return subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True, check=True).stdout.strip()
+
     try:
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", "imix", "stages") else "")
     except (OSError, subprocess.CalledProcessError):

@@ -212,8 +212,7 @@ class BYOLPretraining(Pretraining):
     predictor: Head
 
 
-PRETRAINING: dict[str, type[Pretraining]] = {
-    "npair": NPairPretraining, "moco": MoCoPretraining, "byol": BYOLPretraining}
+PRETRAINING: dict[str, type[Pretraining]] = {"npair": NPairPretraining, "moco": MoCoPretraining, "byol": BYOLPretraining}
 
 
 class Probe(Strict):
@@ -295,7 +294,9 @@ def resolve(params: Params, dataset: str, method: str, mix: str, path: Path = Pa
         f"recipe.{dataset}": _entry(params.recipe, dataset, f"{path}: recipe"),
         f"cell.{dataset}.{method}.{mix}": _entry(
             _entry(_entry(params.cell, dataset, f"{path}: cell"), method, f"{path}: cell.{dataset}"),  # type: ignore[arg-type]
-            mix, f"{path}: cell.{dataset}.{method}"),  # type: ignore[arg-type]
+            mix,
+            f"{path}: cell.{dataset}.{method}",
+        ),  # type: ignore[arg-type]
     }
     merged: dict[str, Any] = {}
     origin: dict[str, str] = {}
@@ -310,8 +311,10 @@ def resolve(params: Params, dataset: str, method: str, mix: str, path: Path = Pa
     if mix == "icutmix" and settings.views.kind != "image":
         raise UserError(f"{path}: {cell}: CutMix cuts images; {dataset} has {settings.views.kind} views")
     if (settings.encoder.kind == "mlp") != (settings.views.kind == "tabular"):
-        raise UserError(f"{path}: recipe.{dataset}.encoder.kind = {settings.encoder.kind!r} does not fit views.kind = "
-                        f"{settings.views.kind!r}: 'mlp' goes with 'tabular', 'resnet' with the others")
+        raise UserError(
+            f"{path}: recipe.{dataset}.encoder.kind = {settings.encoder.kind!r} does not fit views.kind = "
+            f"{settings.views.kind!r}: 'mlp' goes with 'tabular', 'resnet' with the others"
+        )
     return settings
 
 
@@ -342,8 +345,7 @@ def _entry(block: Mapping[str, Any], key: str, where: str) -> Any:
     return block[key]
 
 
-def _validated(model: type[Model], raw: Mapping[str, Any], file: str,
-                             origin: Mapping[str, str] | None = None, whole: str = "") -> Model:
+def _validated(model: type[Model], raw: Mapping[str, Any], file: str, origin: Mapping[str, str] | None = None, whole: str = "") -> Model:
     """Validate; of several errors the first is told, in one line."""
     try:
         return model.model_validate(raw)
@@ -356,8 +358,7 @@ def _validated(model: type[Model], raw: Mapping[str, Any], file: str,
     if first["type"] == "extra_forbidden":
         known = list(model.model_fields) if len(keys) == 1 else []
         near = difflib.get_close_matches(keys[-1], known, 1)
-        message = "unknown key" + (f"; did you mean {near[0]!r}?" if near else "") + (
-            f"; allowed: {', '.join(known)}" if known else "")
+        message = "unknown key" + (f"; did you mean {near[0]!r}?" if near else "") + (f"; allowed: {', '.join(known)}" if known else "")
     elif first["type"] == "missing":
         message = "is missing"
     value = f" = {first['input']!r}" if first["type"] not in ("missing", "value_error") else ""

@@ -22,4 +22,5 @@ def generator():
 def environment():
     """Of subprocesses: this interpreter's directory first, no resumable state left behind."""
     import sys
+
     return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "IMIX_RESUME": ".resume"}

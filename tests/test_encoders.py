@@ -48,15 +48,24 @@ def test_tabular_network_is_the_papers():
     net = TabularMLP((10, 4, 40), 1.0)
     assert net.features == 2048
     assert [tuple(m.weight.shape) for m in net.modules() if isinstance(m, nn.Linear)] == [
-        (64, 10), (64, 4), (64, 40), (2048, 192), (2048, 2048), (4096, 2048), (4096, 4096), (8192, 4096)]
+        (64, 10),
+        (64, 4),
+        (64, 40),
+        (2048, 192),
+        (2048, 2048),
+        (4096, 2048),
+        (4096, 4096),
+        (8192, 4096),
+    ]
     assert 61e6 < sum(p.numel() for p in net.parameters()) < 66e6
 
 
 def test_maxout_and_groups_by_hand():
     net = TabularMLP((2, 1), 1 / 64).eval()
     x = torch.randn(3, 3)
-    h = net.layers[:-1](torch.cat([x[:, :2] @ net.inputs[0].weight.T + net.inputs[0].bias,
-                                   x[:, 2:] @ net.inputs[1].weight.T + net.inputs[1].bias], 1))
+    h = net.layers[:-1](
+        torch.cat([x[:, :2] @ net.inputs[0].weight.T + net.inputs[0].bias, x[:, 2:] @ net.inputs[1].weight.T + net.inputs[1].bias], 1)
+    )
     last = net.layers[-1](h)
-    expected = torch.stack([last[:, f::net.features] for f in range(net.features)], 1).amax(2)
+    expected = torch.stack([last[:, f :: net.features] for f in range(net.features)], 1).amax(2)
     assert torch.allclose(net(x), expected)

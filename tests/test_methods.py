@@ -9,11 +9,28 @@ from imix.methods import METHODS, KeyEncoder, head, per_group
 from imix.settings import PRETRAINING
 
 BASE = {
-    "encoder": {"kind": "mlp", "width": 0.01}, "views": {"kind": "tabular", "masking": [0.0, 0.0]}, "epochs": 5, "batch_size": 8,
-    "groups": 1, "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.0, "warmup_epochs": 0, "schedule": "cosine", "milestones": [],
-    "embedding": 6, "projection": "mlpbn", "precision": "float32", "inputmix": 0, "knn_every": 1}
-OWN = {"npair": {"temperature": 0.2}, "moco": {"temperature": 0.2, "ema": 0.9, "queue": 20, "contrast": "batch"},
-       "byol": {"ema": 0.9, "predictor": "mlpbn1"}}
+    "encoder": {"kind": "mlp", "width": 0.01},
+    "views": {"kind": "tabular", "masking": [0.0, 0.0]},
+    "epochs": 5,
+    "batch_size": 8,
+    "groups": 1,
+    "learning_rate": 0.1,
+    "momentum": 0.9,
+    "weight_decay": 0.0,
+    "warmup_epochs": 0,
+    "schedule": "cosine",
+    "milestones": [],
+    "embedding": 6,
+    "projection": "mlpbn",
+    "precision": "float32",
+    "inputmix": 0,
+    "knn_every": 1,
+}
+OWN = {
+    "npair": {"temperature": 0.2},
+    "moco": {"temperature": 0.2, "ema": 0.9, "queue": 20, "contrast": "batch"},
+    "byol": {"ema": 0.9, "predictor": "mlpbn1"},
+}
 
 
 def make(name, **changes):

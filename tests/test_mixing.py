@@ -78,6 +78,8 @@ def test_mixed_loss_is_linear_in_the_label():
 
 def test_lam_one_is_no_mixing():
     logits = torch.randn(6, 6)
+
     def ce(label):
         return torch.nn.functional.cross_entropy(logits, label, reduction="none")
+
     assert torch.equal(mixed_loss(ce, torch.randperm(6), torch.ones(6)), ce(torch.arange(6)).mean())

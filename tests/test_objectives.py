@@ -78,9 +78,15 @@ def test_agrees_with_the_slow_loop(name, mixing):
         assert k32.grad is None  # keys are constants
 
 
-@pytest.mark.parametrize("objective", [
-    lambda z, k, q: objectives.n_pair(z, k, T), lambda z, k, q: objectives.moco(z, k, q, T, "own"),
-    lambda z, k, q: objectives.moco(z, k, q, T, "batch"), lambda z, k, q: objectives.byol(z, k)])
+@pytest.mark.parametrize(
+    "objective",
+    [
+        lambda z, k, q: objectives.n_pair(z, k, T),
+        lambda z, k, q: objectives.moco(z, k, q, T, "own"),
+        lambda z, k, q: objectives.moco(z, k, q, T, "batch"),
+        lambda z, k, q: objectives.byol(z, k),
+    ],
+)
 def test_equivariant_under_permutation(objective):
     z, k, q = torch.randn(N, D), torch.randn(N, D), torch.nn.functional.normalize(torch.randn(K, D), dim=1)
     order, label = torch.randperm(N), torch.randint(N, (N,))

@@ -12,8 +12,9 @@ import yaml
 from tests.conftest import ROOT
 
 TINY = {"datasets": ["segment"], "methods": ["npair", "moco"], "mixes": ["none", "imix"], "seeds": [0]}
-ALL = {f"{stage}@segment-{method}-{mix}-0" for stage in ("pretrain", "evaluate")
-       for method in ("npair", "moco") for mix in ("none", "imix")}
+ALL = {
+    f"{stage}@segment-{method}-{mix}-0" for stage in ("pretrain", "evaluate") for method in ("npair", "moco") for mix in ("none", "imix")
+}
 
 
 class Copy:
@@ -90,7 +91,9 @@ def test_git_sees_no_data(clone):
 def test_results_are_tidy_and_whole(clone):
     rows = list(csv.DictReader((clone.folder / "reports/results.csv").open()))
     assert len(rows) == 2 + 4
-    wanted = "dataset, method, mix, seed, linear_accuracy, linear_accuracy_test_selected, balanced_accuracy, knn_accuracy, epochs, train_seconds"
+    wanted = (
+        "dataset, method, mix, seed, linear_accuracy, linear_accuracy_test_selected, balanced_accuracy, knn_accuracy, epochs, train_seconds"
+    )
     assert set(wanted.split(", ")) <= set(rows[0])
     assert all(14 < float(row["linear_accuracy"]) <= float(row["linear_accuracy_test_selected"]) <= 100 for row in rows)
     assert {row["epochs"] for row in rows if row["method"] != "baseline"} == {"2"}
@@ -109,21 +112,24 @@ def test_dvc_has_something_to_show(clone):
     assert "pretrain@segment-npair-imix-0" in clone.run("dvc", "dag", "--dot")
 
 
-@pytest.mark.parametrize("key,value,stale", [
-    ("data.segment.source.name", "mnist", {"fetch@segment", "preprocess@segment"}),
-    ("data.segment.rows.seed", 1, {"preprocess@segment"}),
-    ("data.mnist.rows.seed", 1, set()),
-    ("pretrain.momentum", 0.8, {s for s in ALL if s.startswith("pretrain")}),
-    ("method.moco.projection", "linear", {s for s in ALL if s.startswith("pretrain@segment-moco")}),
-    ("method.byol.projection", "linear", set()),
-    ("recipe.segment.batch_size", 100, {s for s in ALL if s.startswith("pretrain")}),
-    ("recipe.segment.views.masking", [0.1, 0.1], {s for s in ALL if s.startswith("pretrain")} | {"baseline@segment-0"}),
-    ("recipe.mnist.batch_size", 25, set()),
-    ("cell.segment.moco.imix.temperature", 0.3, {"pretrain@segment-moco-imix-0"}),
-    ("cell.segment.byol.imix.ema", 0.5, set()),
-    ("probe.segment.neighbours", 3, {s for s in ALL if s.startswith("evaluate")} | {"baseline@segment-0"}),
-    ("probe.mnist.neighbours", 3, set()),
-])
+@pytest.mark.parametrize(
+    "key,value,stale",
+    [
+        ("data.segment.source.name", "mnist", {"fetch@segment", "preprocess@segment"}),
+        ("data.segment.rows.seed", 1, {"preprocess@segment"}),
+        ("data.mnist.rows.seed", 1, set()),
+        ("pretrain.momentum", 0.8, {s for s in ALL if s.startswith("pretrain")}),
+        ("method.moco.projection", "linear", {s for s in ALL if s.startswith("pretrain@segment-moco")}),
+        ("method.byol.projection", "linear", set()),
+        ("recipe.segment.batch_size", 100, {s for s in ALL if s.startswith("pretrain")}),
+        ("recipe.segment.views.masking", [0.1, 0.1], {s for s in ALL if s.startswith("pretrain")} | {"baseline@segment-0"}),
+        ("recipe.mnist.batch_size", 25, set()),
+        ("cell.segment.moco.imix.temperature", 0.3, {"pretrain@segment-moco-imix-0"}),
+        ("cell.segment.byol.imix.ema", 0.5, set()),
+        ("probe.segment.neighbours", 3, {s for s in ALL if s.startswith("evaluate")} | {"baseline@segment-0"}),
+        ("probe.mnist.neighbours", 3, set()),
+    ],
+)
 def test_exactly_what_uses_a_parameter_becomes_stale(kept, key, value, stale):
     kept.set(key, value)
     assert kept.stale() == stale
@@ -142,24 +148,44 @@ def test_an_experiment_reruns_what_it_touches(kept):
 
 def test_the_same_bytes_again(clone):
     identity = ["--dataset", "segment", "--method", "moco", "--mix", "imix", "--seed", "0"]
-    files = [clone.folder / "data" / name for name in (
-        "segment/raw/segment.csv.zip", "segment/tensors/tensors.safetensors", "segment/tensors/card.json",
-        "encoders/segment/moco/imix/0/encoder.safetensors", "encoders/segment/moco/imix/0/history.csv", "metrics/segment/moco/imix/0.json")]
+    files = [
+        clone.folder / "data" / name
+        for name in (
+            "segment/raw/segment.csv.zip",
+            "segment/tensors/tensors.safetensors",
+            "segment/tensors/card.json",
+            "encoders/segment/moco/imix/0/encoder.safetensors",
+            "encoders/segment/moco/imix/0/history.csv",
+            "metrics/segment/moco/imix/0.json",
+        )
+    ]
     files += [clone.folder / "reports" / name for name in ("results.md", "metrics.json", "gains.png", "gains.svg", "curves.svg")]
     before = [file.read_bytes() for file in files]
     for file in files:
         file.unlink()
-    for stage, arguments in {"fetch": identity[:2], "preprocess": identity[:2], "pretrain": identity, "evaluate": identity, "report": []}.items():
+    for stage, arguments in {
+        "fetch": identity[:2],
+        "preprocess": identity[:2],
+        "pretrain": identity,
+        "evaluate": identity,
+        "report": [],
+    }.items():
         clone.run("python", "-m", f"stages.{stage}", *arguments)
     assert [file.read_bytes() for file in files] == before
 
 
-@pytest.mark.parametrize("key,value,words", [
-    ("cell.segment.npair.imix.temperature", 0, "params.yaml: cell.segment.npair.imix.temperature = 0"),
-    ("recipe.segment.batch_size", 100_000, "batch_size = 100000: must be at most the 1250 training rows")])
+@pytest.mark.parametrize(
+    "key,value,words",
+    [
+        ("cell.segment.npair.imix.temperature", 0, "params.yaml: cell.segment.npair.imix.temperature = 0"),
+        ("recipe.segment.batch_size", 100_000, "batch_size = 100000: must be at most the 1250 training rows"),
+    ],
+)
 def test_a_mistake_is_one_line_and_exit_code_1(kept, key, value, words):
     kept.set(key, value)
-    output = kept.run("python", "-m", "stages.pretrain", "--dataset", "segment", "--method", "npair", "--mix", "imix", "--seed", "0", code=1)
+    output = kept.run(
+        "python", "-m", "stages.pretrain", "--dataset", "segment", "--method", "npair", "--mix", "imix", "--seed", "0", code=1
+    )
     lines = [line for line in output.splitlines() if not line.startswith("pretrain ")]
     assert len(lines) == 1 and words in lines[0] and lines[0].startswith("imix: error:")
 
@@ -169,13 +195,17 @@ def test_a_damaged_file_is_one_line(clone):
     content = encoder.read_bytes()
     encoder.unlink()
     encoder.write_bytes(content[:1000])
-    output = clone.run("python", "-m", "stages.evaluate", "--dataset", "segment", "--method", "npair", "--mix", "none", "--seed", "0", code=1)
+    output = clone.run(
+        "python", "-m", "stages.evaluate", "--dataset", "segment", "--method", "npair", "--mix", "none", "--seed", "0", code=1
+    )
     assert "encoder.safetensors: not an encoder of this project" in output and "Traceback" not in output
     encoder.unlink()
     encoder.write_bytes(content)
 
 
-@pytest.mark.parametrize("variable,value", [("IMIX_THREADS", "none"), ("IMIX_THREADS", "0"), ("IMIX_DEVICE", "cuda:99"), ("IMIX_DEVICE", "tpu")])
+@pytest.mark.parametrize(
+    "variable,value", [("IMIX_THREADS", "none"), ("IMIX_THREADS", "0"), ("IMIX_DEVICE", "cuda:99"), ("IMIX_DEVICE", "tpu")]
+)
 def test_a_wrong_environment_is_one_line(clone, variable, value):
     clone.environment = clone.environment | {variable: value}
     output = clone.run("python", "-m", "stages.baseline", "--dataset", "segment", "--seed", "0", code=1)

@@ -18,21 +18,48 @@ def dataset(rows=160, classes=4):
     """Clusters in ten numbers: real enough to learn, small enough for every method."""
     generator = torch.Generator().manual_seed(7)
     centres = 4 * torch.randn(classes, 10, generator=generator)
+
     def split(n):
         labels = torch.arange(n) % classes
         return centres[labels] + torch.randn(n, 10, generator=generator), labels
+
     train, validation, test = split(rows), split(40), split(80)
     everything = torch.cat([train[0], validation[0]])
-    return Dataset(train=everything, train_labels=torch.cat([train[1], validation[1]]), fit=train[0], fit_labels=train[1],
-                   validation=validation[0], validation_labels=validation[1], test=test[0], test_labels=test[1],
-                   mean=everything.mean(0), std=everything.std(0), background=torch.zeros(0, 0), classes=list("abcd"), carved=True,
-                   column_groups=[4, 6], numbers=10, sha256="0")
+    return Dataset(
+        train=everything,
+        train_labels=torch.cat([train[1], validation[1]]),
+        fit=train[0],
+        fit_labels=train[1],
+        validation=validation[0],
+        validation_labels=validation[1],
+        test=test[0],
+        test_labels=test[1],
+        mean=everything.mean(0),
+        std=everything.std(0),
+        background=torch.zeros(0, 0),
+        classes=list("abcd"),
+        carved=True,
+        column_groups=[4, 6],
+        numbers=10,
+        sha256="0",
+    )
 
 
 def settings(method, mix="imix", **changes):
-    return PRETRAINING[method].model_validate(BASE | OWN[method] | {
-        "views": {"kind": "tabular", "masking": [0.2, 0.2]}, "encoder": {"kind": "mlp", "width": 1 / 64}, "batch_size": 40,
-        "epochs": 8, "learning_rate": 0.5, "knn_every": 4, "alpha": None if mix == "none" else 1.0} | changes)
+    return PRETRAINING[method].model_validate(
+        BASE
+        | OWN[method]
+        | {
+            "views": {"kind": "tabular", "masking": [0.2, 0.2]},
+            "encoder": {"kind": "mlp", "width": 1 / 64},
+            "batch_size": 40,
+            "epochs": 8,
+            "learning_rate": 0.5,
+            "knn_every": 4,
+            "alpha": None if mix == "none" else 1.0,
+        }
+        | changes
+    )
 
 
 def train(method, mix="imix", seed=0, resume=None, **changes):
@@ -40,7 +67,6 @@ def train(method, mix="imix", seed=0, resume=None, **changes):
     with Progress("test", 1000, 8) as progress:
         pretraining.run(training, progress, resume)
     return training
-
 
 
 @pytest.mark.parametrize("method", OWN)
@@ -71,10 +97,12 @@ def test_interrupted_equals_uninterrupted(method, tmp_path, monkeypatch):
     resume = tmp_path / "state.pt"
     killed = pretraining.Training(dataset(), method, "imix", settings(method), 0)
     original, count = killed.run_epoch, iter(range(100))
+
     def dies(progress):
         if next(count) == 5:
             raise KeyboardInterrupt
         original(progress)
+
     killed.run_epoch = dies
     with Progress("test", 1000, 8) as progress, pytest.raises(KeyboardInterrupt):
         pretraining.run(killed, progress, resume)
@@ -112,8 +140,10 @@ def test_sgd_is_torchs():
 
 def test_learning_rate_schedule():
     plan = settings("npair", epochs=500, warmup_epochs=5, batch_size=128, learning_rate=0.125)
+
     def rate(step):
         return pretraining.learning_rate(step, 10, plan)
+
     peak = 0.125 / 2
     at_five = peak * (1 + math.cos(math.pi * 5 / 500)) / 2
     assert rate(49) == pytest.approx(at_five) == rate(50)  # the warm-up ends on the cosine's value
@@ -129,9 +159,11 @@ def test_plain_and_mixed_share_weights_rows_and_views():
     seen = []
     for training in (plain, mixed):
         inner, calls = training.views, []
+
         def watched(rows, which, generator, inner=inner, calls=calls):
             calls.append(inner(rows, which, generator))
             return calls[-1]
+
         watched.clean = inner.clean
         training.views = watched
         with Progress("test", 1000, 8) as progress:

@@ -47,41 +47,44 @@ def test_later_layers_win(tmp_path):
     assert settings.resolve(load(tmp_path, both), "mnist", "moco", "imix").weight_decay == 0.25
 
 
-@pytest.mark.parametrize("keys,value,words", [
-    ("gird", {}, ["gird", "unknown key"]),
-    ("grid/methods", ["mocco"], ["grid.methods", "'mocco'", "'npair', 'moco' or 'byol'"]),
-    ("grid/datasets", ["mnits"], ["'mnits'", "did you mean 'mnist'"]),
-    ("grid/datasets", ["../x"], ["grid.datasets", "pattern"]),
-    ("grid/datasets", [], ["grid.datasets", "at least 1"]),
-    ("grid/seeds", [0, 0], ["seeds [0, 0] names a value twice"]),
-    ("grid/seeds", [-1], ["grid.seeds", "-1", "greater than or equal to 0"]),
-    ("grid/seeds", ["a"], ["grid.seeds", "'a'", "integer"]),
-    ("pretrain/momentun", 0.9, ["pretrain.momentun", "did you mean 'momentum'"]),
-    ("pretrain/momentum", 1.5, ["pretrain.momentum = 1.5", "less than 1"]),
-    ("pretrain/momentum", KeyError, ["momentum", "is missing"]),
-    ("pretrain/schedule", "linear", ["pretrain.schedule", "'cosine' or 'step'"]),
-    ("pretrain/schedule", "step", ["milestones"]),
-    ("pretrain/groups", 3, ["groups 3 must divide batch_size"]),
-    ("method/moco/projection", "mlpbn2", ["method.moco.projection", "mlpbn"]),
-    ("recipe/mnist/encoder/depth", 20, ["recipe.mnist.encoder.depth = 20", "18"]),
-    ("recipe/mnist/encoder/kind", "vit", ["recipe.mnist.encoder", "resnet"]),
-    ("recipe/mnist/views/scale", [0.5, 0.2], ["recipe.mnist.views", "scale [0.5, 0.2]"]),
-    ("recipe/segment/encoder", {"kind": "resnet", "depth": 18, "width": 8, "stem_stride": 1}, ["segment", "'mlp' goes with 'tabular'"]),
-    ("cell/mnist/npair/imix/temperature", 0, ["cell.mnist.npair.imix.temperature = 0", "greater than 0"]),
-    ("cell/mnist/npair/imix/temperature", "0.2", ["cell.mnist.npair.imix.temperature = '0.2'", "number"]),
-    ("cell/mnist/npair/imix/alpha", float("nan"), ["cell.mnist.npair.imix.alpha", "finite"]),
-    ("cell/mnist/npair/imix/alpha", KeyError, ["cell.mnist.npair.imix.alpha", "is missing"]),
-    ("cell/mnist/npair/none/alpha", 1.0, ["cell.mnist.npair.none.alpha", "mixing cells only"]),
-    ("cell/mnist/npair/none/epochs", -5, ["cell.mnist.npair.none.epochs = -5", "greater than or equal to 1"]),
-    ("cell/mnist/npair/none/epochs", True, ["cell.mnist.npair.none.epochs = True", "integer"]),
-    ("cell/mnist/byol/none/temperature", 0.1, ["cell.mnist.byol.none.temperature", "unknown key"]),
-    ("cell/mnist/moco/none/contrast", "all", ["cell.mnist.moco.none.contrast", "'own' or 'batch'"]),
-    ("cell/segment/npair/icutmix", {"epochs": 60, "temperature": 0.1, "alpha": 1.0}, ["CutMix cuts images", "segment"]),
-    ("probe/mnist/rates", [], ["probe.mnist.rates", "at least 1"]),
-    ("probe/segment/copies", 3, ["probe.segment.copies = 3", "only images"]),
-    ("data/mnist/rows/validation", 1.0, ["data.mnist", "validation", "less than 1"]),
-    ("data/mnist/source/name", "minst", ["data.mnist", "'minst'"]),
-])
+@pytest.mark.parametrize(
+    "keys,value,words",
+    [
+        ("gird", {}, ["gird", "unknown key"]),
+        ("grid/methods", ["mocco"], ["grid.methods", "'mocco'", "'npair', 'moco' or 'byol'"]),
+        ("grid/datasets", ["mnits"], ["'mnits'", "did you mean 'mnist'"]),
+        ("grid/datasets", ["../x"], ["grid.datasets", "pattern"]),
+        ("grid/datasets", [], ["grid.datasets", "at least 1"]),
+        ("grid/seeds", [0, 0], ["seeds [0, 0] names a value twice"]),
+        ("grid/seeds", [-1], ["grid.seeds", "-1", "greater than or equal to 0"]),
+        ("grid/seeds", ["a"], ["grid.seeds", "'a'", "integer"]),
+        ("pretrain/momentun", 0.9, ["pretrain.momentun", "did you mean 'momentum'"]),
+        ("pretrain/momentum", 1.5, ["pretrain.momentum = 1.5", "less than 1"]),
+        ("pretrain/momentum", KeyError, ["momentum", "is missing"]),
+        ("pretrain/schedule", "linear", ["pretrain.schedule", "'cosine' or 'step'"]),
+        ("pretrain/schedule", "step", ["milestones"]),
+        ("pretrain/groups", 3, ["groups 3 must divide batch_size"]),
+        ("method/moco/projection", "mlpbn2", ["method.moco.projection", "mlpbn"]),
+        ("recipe/mnist/encoder/depth", 20, ["recipe.mnist.encoder.depth = 20", "18"]),
+        ("recipe/mnist/encoder/kind", "vit", ["recipe.mnist.encoder", "resnet"]),
+        ("recipe/mnist/views/scale", [0.5, 0.2], ["recipe.mnist.views", "scale [0.5, 0.2]"]),
+        ("recipe/segment/encoder", {"kind": "resnet", "depth": 18, "width": 8, "stem_stride": 1}, ["segment", "'mlp' goes with 'tabular'"]),
+        ("cell/mnist/npair/imix/temperature", 0, ["cell.mnist.npair.imix.temperature = 0", "greater than 0"]),
+        ("cell/mnist/npair/imix/temperature", "0.2", ["cell.mnist.npair.imix.temperature = '0.2'", "number"]),
+        ("cell/mnist/npair/imix/alpha", float("nan"), ["cell.mnist.npair.imix.alpha", "finite"]),
+        ("cell/mnist/npair/imix/alpha", KeyError, ["cell.mnist.npair.imix.alpha", "is missing"]),
+        ("cell/mnist/npair/none/alpha", 1.0, ["cell.mnist.npair.none.alpha", "mixing cells only"]),
+        ("cell/mnist/npair/none/epochs", -5, ["cell.mnist.npair.none.epochs = -5", "greater than or equal to 1"]),
+        ("cell/mnist/npair/none/epochs", True, ["cell.mnist.npair.none.epochs = True", "integer"]),
+        ("cell/mnist/byol/none/temperature", 0.1, ["cell.mnist.byol.none.temperature", "unknown key"]),
+        ("cell/mnist/moco/none/contrast", "all", ["cell.mnist.moco.none.contrast", "'own' or 'batch'"]),
+        ("cell/segment/npair/icutmix", {"epochs": 60, "temperature": 0.1, "alpha": 1.0}, ["CutMix cuts images", "segment"]),
+        ("probe/mnist/rates", [], ["probe.mnist.rates", "at least 1"]),
+        ("probe/segment/copies", 3, ["probe.segment.copies = 3", "only images"]),
+        ("data/mnist/rows/validation", 1.0, ["data.mnist", "validation", "less than 1"]),
+        ("data/mnist/source/name", "minst", ["data.mnist", "'minst'"]),
+    ],
+)
 def test_refused_in_one_line(tmp_path, keys, value, words):
     with pytest.raises(UserError) as error:
         load(tmp_path, changed(keys, value))
@@ -91,8 +94,10 @@ def test_refused_in_one_line(tmp_path, keys, value, words):
         assert word in message, message
 
 
-@pytest.mark.parametrize("text,word", [
-    ("", "mapping"), ("- 1", "mapping"), ("grid: [", "not YAML"), ("\tgrid: 1", "not YAML"), ("grid: 1\ngrid: 2", "stands twice")])
+@pytest.mark.parametrize(
+    "text,word",
+    [("", "mapping"), ("- 1", "mapping"), ("grid: [", "not YAML"), ("\tgrid: 1", "not YAML"), ("grid: 1\ngrid: 2", "stands twice")],
+)
 def test_not_the_yaml_it_should_be(tmp_path, text, word):
     with pytest.raises(UserError, match=word):
         load(tmp_path, text)

@@ -8,8 +8,9 @@ import torch
 from imix.settings import ImageViews, SpeechViews, TabularViews
 from imix.views import image, speech, tabular
 
-PAPER = dict(kind="image", scale=[0.2, 1.0], jitter=[0.4, 0.4, 0.4, 0.1], jitter_probability=0.8, grey_probability=0.2,
-             flip_probability=0.5)
+PAPER = dict(
+    kind="image", scale=[0.2, 1.0], jitter=[0.4, 0.4, 0.4, 0.1], jitter_probability=0.8, grey_probability=0.2, flip_probability=0.5
+)
 SPEECH = dict(kind="speech", probability=0.5, amplitude=[0.7, 1.1], speed=0.2, stretch=0.2, shift=8, noise=0.45)
 functional = pytest.importorskip("torchvision.transforms.functional")
 
@@ -43,6 +44,7 @@ def test_jitter_orders_are_the_items_own(generator):
 
 def test_crops_are_distributed_as_torchvisions(generator):
     from torchvision.transforms import RandomResizedCrop
+
     ours = image.random_crops(4000, 32, 32, [0.2, 1.0], generator).float()
     theirs = torch.tensor([RandomResizedCrop.get_params(torch.zeros(1, 32, 32), [0.2, 1.0], [3 / 4, 4 / 3]) for _ in range(4000)]).float()
     assert (ours.mean(0) - theirs.mean(0)).abs().max() < 0.6
@@ -72,7 +74,7 @@ def test_padded_crops_are_windows(generator):
     crops = views.padded_crops(rows, True, generator)
     for row, crop in zip(rows, crops, strict=True):
         padded = torch.nn.functional.pad(row / 255, [4] * 4)
-        windows = [padded[:, t:t + 8, l:l + 8] for t in range(9) for l in range(9)]
+        windows = [padded[:, t : t + 8, l : l + 8] for t in range(9) for l in range(9)]
         assert any(torch.allclose(crop, w) or torch.allclose(crop, w.flip(2)) for w in windows)
 
 
@@ -99,7 +101,7 @@ def slow_stft(clip):
     n = torch.arange(2048, dtype=torch.float64)
     window = 0.5 - 0.5 * torch.cos(2 * math.pi * n / 2048)
     padded = torch.nn.functional.pad(clip.double(), (1024, 1024))
-    frames = torch.stack([padded[512 * t:512 * t + 2048] * window for t in range(32)])
+    frames = torch.stack([padded[512 * t : 512 * t + 2048] * window for t in range(32)])
     angle = -2 * math.pi * torch.outer(n, torch.arange(1025, dtype=torch.float64)) / 2048
     return torch.complex(frames @ angle.cos(), frames @ angle.sin())
 
@@ -138,7 +140,7 @@ def slow_vocoder(spectrum, rate, frames):
 def test_stretch_and_shift(rate, shift):
     spectrum = slow_stft(clips()[2] / 2**15)
     stretched = slow_vocoder(spectrum, rate, 48)
-    expected = torch.stack([stretched[t + shift] if 0 <= t + shift else torch.zeros_like(stretched[0]) for t in range(32)])
+    expected = torch.stack([stretched[t + shift] if t + shift >= 0 else torch.zeros_like(stretched[0]) for t in range(32)])
     vocoder = speech.Vocoder(torch.tensor([rate], dtype=torch.float64), torch.tensor([shift]), 40)
     source = spectrum[None]
     magnitude = vocoder.magnitude(source.abs())
@@ -156,7 +158,7 @@ def test_vocoder_is_torchaudios(generator):
     theirs = torchaudio.phase_vocoder(spectrum.T, 1.1, advance).T
     vocoder = speech.Vocoder(torch.tensor([1.1], dtype=torch.float64), torch.tensor([0]), 40)
     ours = vocoder.magnitude(spectrum[None].abs()) * vocoder.phase(spectrum[None])
-    assert torch.allclose(ours[0, :len(theirs)], theirs, atol=1e-4 * float(theirs.abs().max()))
+    assert torch.allclose(ours[0, : len(theirs)], theirs, atol=1e-4 * float(theirs.abs().max()))
 
 
 def test_resample_is_linear_interpolation():
@@ -178,7 +180,7 @@ def test_noise_is_mixed_in_the_stft_domain(generator):
     ones = torch.ones(2)
     ours = views._view(rows, ones, ones, ones, torch.zeros(2, dtype=torch.int64), share, places)
     for i, (which, start) in enumerate(places.tolist()):
-        noise = slow_stft(views.background[which, start:start + 16000] / 2**15)
+        noise = slow_stft(views.background[which, start : start + 16000] / 2**15)
         expected = slow_spectrogram((1 - share[i]) * slow_stft(rows[i] / 2**15) + share[i] * noise)
         assert torch.allclose(ours[i, 0].double(), expected, atol=5e-3)
 

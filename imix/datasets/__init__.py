@@ -22,7 +22,7 @@ from imix.files import write_bytes, write_json
 if TYPE_CHECKING:
     import torch
 
-    from imix.settings import FileData, SpokenData
+    from imix.settings import FileData
 
 SPLITS = ("train", "validation", "test")
 
@@ -153,7 +153,7 @@ def load(folder: Path, device: torch.device) -> Dataset:
     if card["carved"]:
         train = torch.cat([fit, tensors["validation"]])
         train_labels = torch.cat([fit_labels, tensors["validation_labels"]])
-        fit, fit_labels = train[:len(fit)], train_labels[:len(fit)]
+        fit, fit_labels = train[: len(fit)], train_labels[: len(fit)]
     facts = {name: card[name] for name in ("classes", "carved", "column_groups", "numbers", "sha256")}
     return Dataset(train=train, train_labels=train_labels, fit=fit, fit_labels=fit_labels, **tensors, **facts)
 
@@ -194,16 +194,17 @@ def stratified(labels: NDArray[np.int64], sizes: dict[str, int], seed: int, wher
         shares = {label: size * len(rows) / total for label, rows in left.items()}
         counts = {label: int(share) for label, share in shares.items()}
         by_remainder = sorted(shares, key=lambda label: counts[label] - shares[label])
-        for label in by_remainder[:size - sum(counts.values())]:
+        for label in by_remainder[: size - sum(counts.values())]:
             counts[label] += 1
         picked = [left[label][:count] for label, count in counts.items()]
-        left = {label: rows[counts[label]:] for label, rows in left.items()}
+        left = {label: rows[counts[label] :] for label, rows in left.items()}
         result[split] = generator.permutation(np.concatenate(picked))
     return result
 
 
-def carve(inputs: NDArray[Any], labels: NDArray[np.int64], data: FileData, where: str) -> tuple[
-        dict[str, NDArray[Any]], dict[str, NDArray[np.int64]]]:
+def carve(
+    inputs: NDArray[Any], labels: NDArray[np.int64], data: FileData, where: str
+) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.int64]]]:
     """Split one table as ``data.rows`` says, validation carved from the training rows: inputs and labels per split."""
     rows = data.rows
     validation = round(rows.train * rows.validation)

@@ -24,9 +24,16 @@ def fetch(source: Any, folder: Path) -> None:
 
 def read(data: FileData, folder: Path) -> Splits:
     """Rows of 784 grey values and the digit, to uint8 (N, 1, 28, 28)."""
-    table = np.loadtxt(gzip.open(folder / FILE, "rt"), delimiter=",", dtype=np.int64)
+    with gzip.open(folder / FILE, "rt") as file:
+        table = np.loadtxt(file, delimiter=",", dtype=np.int64)
     images = table[:, :784].astype(np.uint8).reshape(-1, 1, 28, 28)
     inputs, labels = carve(images, table[:, 784], data, "data.mnist.rows")
     grey = training_rows(inputs) / 255
-    return Splits(inputs, labels, [str(digit) for digit in range(10)],
-                  np.array([grey.mean()], np.float32), np.array([grey.std()], np.float32), carved=True)
+    return Splits(
+        inputs,
+        labels,
+        [str(digit) for digit in range(10)],
+        np.array([grey.mean()], np.float32),
+        np.array([grey.std()], np.float32),
+        carved=True,
+    )

@@ -35,6 +35,13 @@ def read(data: FileData, folder: Path) -> Splits:
     inputs, split_labels = carve(numbers, labels, data, "data.segment.rows")
     rows = training_rows(inputs).astype(np.float64)
     std = rows.std(0)
-    return Splits(inputs, split_labels, classes, rows.mean(0).astype(np.float32),
-                  np.where(std > 0, std, 1).astype(np.float32),  # a constant column stays at zero
-                  carved=True, column_groups=COLUMN_GROUPS, numbers=numbers.shape[1])
+    return Splits(
+        inputs,
+        split_labels,
+        classes,
+        rows.mean(0).astype(np.float32),
+        np.where(std > 0, std, 1).astype(np.float32),  # a constant column stays at zero
+        carved=True,
+        column_groups=COLUMN_GROUPS,
+        numbers=numbers.shape[1],
+    )

@@ -24,8 +24,26 @@ if TYPE_CHECKING:
     from imix.settings import SpokenData, SpokenSource
 
 COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
-UNKNOWN = ("bed", "bird", "cat", "dog", "eight", "five", "four", "happy", "house", "nine",
-           "one", "seven", "six", "three", "tree", "two", "wow", "zero")
+UNKNOWN = (
+    "bed",
+    "bird",
+    "cat",
+    "dog",
+    "eight",
+    "five",
+    "four",
+    "happy",
+    "house",
+    "nine",
+    "one",
+    "seven",
+    "six",
+    "three",
+    "tree",
+    "two",
+    "wow",
+    "zero",
+)
 CLASSES = ["unknown", "silence", *COMMANDS]
 ACCENTS = ("en-029", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-gb-x-rp", "en-us", "en-us-nyc")
 RATE = 16_000
@@ -79,6 +97,7 @@ class Synthesiser:
     def __init__(self) -> None:
         try:
             import espeakng_loader
+
             self.library = ctypes.CDLL(espeakng_loader.get_library_path())
             self.data = Path(espeakng_loader.get_data_path())
         except (ImportError, OSError, RuntimeError) as error:
@@ -129,8 +148,10 @@ def fetch(source: SpokenSource, folder: Path) -> None:
     writer = csv.writer(table, lineterminator="\n")
     writer.writerows([Utterance._fields, *utterances])
     write_bytes(folder / "clips.csv", table.getvalue().encode())
-    write_bytes(folder / "clips.safetensors", save({
-        "samples": np.concatenate(clips), "lengths": np.array([len(clip) for clip in clips]), "rate": np.array(synthesiser.rate)}))
+    write_bytes(
+        folder / "clips.safetensors",
+        save({"samples": np.concatenate(clips), "lengths": np.array([len(clip) for clip in clips]), "rate": np.array(synthesiser.rate)}),
+    )
 
 
 def read(data: SpokenData, folder: Path) -> Splits:
@@ -147,7 +168,7 @@ def read(data: SpokenData, folder: Path) -> Splits:
     for clip, samples in zip(clips, spoken, strict=True):
         at_rate = resample_poly(samples.astype(np.float64), RATE // divisor, int(raw["rate"]) // divisor)[:RATE]
         start = generator.integers(RATE - len(at_rate) + 1)
-        clip[start:start + len(at_rate)] = at_rate.round().clip(-2**15, 2**15 - 1)
+        clip[start : start + len(at_rate)] = at_rate.round().clip(-(2**15), 2**15 - 1)
     words = np.array([CLASSES.index(u["word"]) if u["word"] in COMMANDS else 0 for u in utterances])
     split = np.array([u["split"] for u in utterances])
     inputs, labels = {}, {}
@@ -168,7 +189,7 @@ def _noises(generator: np.random.Generator) -> NDArray[np.int16]:
     noises = []
     for colour in np.linspace(0, 2, NOISES):
         noise = np.fft.irfft(np.fft.rfft(generator.standard_normal(samples)) * frequency ** (-colour / 2), samples)
-        noises.append(noise / np.abs(noise).max() * 0.5 * 2**15)
+        noises.append(noise / np.abs(noise).max() * 0.1 * 2**15)
     return np.stack(noises).astype(np.int16)
 
 

@@ -1,8 +1,12 @@
 """Table 1 of the paper: linear evaluation, top-1 %, mean and standard deviation (arXiv 2010.08887)."""
 
 TABLE_1: dict[str, dict[tuple[str, str], tuple[float, float]]] = {
-    dataset: {(method, mix): value for (method, mix), value in zip(
-        [(method, mix) for method in ("npair", "moco", "byol") for mix in ("none", "imix")], row, strict=True)}
+    dataset: {
+        (method, mix): value
+        for (method, mix), value in zip(
+            [(method, mix) for method in ("npair", "moco", "byol") for mix in ("none", "imix")], row, strict=True
+        )
+    }
     for dataset, row in {
         "cifar10": [(93.3, 0.1), (95.6, 0.2), (93.5, 0.2), (96.1, 0.1), (94.2, 0.2), (96.3, 0.2)],
         "cifar100": [(70.8, 0.4), (75.8, 0.3), (71.6, 0.1), (78.1, 0.3), (72.7, 0.4), (78.6, 0.2)],

@@ -14,8 +14,17 @@ from imix.errors import UserError
 from imix.settings import Grid
 
 BASELINES = ("raw", "untrained")
-FIGURES = ("linear_accuracy", "linear_accuracy_test_selected", "balanced_accuracy", "knn_accuracy",
-           "linear_accuracy_validation", "train_accuracy", "feature_std", "effective_rank", "probe_rate")
+FIGURES = (
+    "linear_accuracy",
+    "linear_accuracy_test_selected",
+    "balanced_accuracy",
+    "knn_accuracy",
+    "linear_accuracy_validation",
+    "train_accuracy",
+    "feature_std",
+    "effective_rank",
+    "probe_rate",
+)
 METHOD_NAMES = {"npair": "N-pair", "moco": "MoCo v2", "byol": "BYOL"}
 MIX_NAMES = {"none": "plain", "imix": "+ i-Mix", "icutmix": "+ i-CutMix"}
 
@@ -84,7 +93,8 @@ def gains(results: pd.DataFrame) -> pd.DataFrame:
     Both trainings of a pair share weights, order of rows and views, so that the interval is that of paired differences.
     """
     table = results[results.method != "baseline"].pivot_table(
-        index=["dataset", "method", "seed"], columns="mix", values="linear_accuracy", sort=False)
+        index=["dataset", "method", "seed"], columns="mix", values="linear_accuracy", sort=False
+    )
     rows = []
     for mix in table.columns.drop("none", errors="ignore"):
         if "none" not in table.columns:

@@ -47,6 +47,7 @@ def main_table(results: pd.DataFrame, grid: Grid, figure: str = "linear_accuracy
 
 def gain_table(results: pd.DataFrame) -> str:
     """What mixing adds to plain training, in points, with its interval."""
+
     def verdict(row: Spread) -> str:
         if row.n < 2:
             return "one seed: no interval"
@@ -63,30 +64,48 @@ def gain_sentence(results: pd.DataFrame) -> str:
     """How many of the cells gained, lost, or are undecided; counted, not judged."""
     table = gains(results)
     up, down = int((table["mean"] > table["half"]).sum()), int((table["mean"] < -table["half"]).sum())
-    return (f"Of {len(table)} comparisons, {up} show a gain and {down} a loss whose 95 % interval excludes zero; "
-            f"{len(table) - up - down} are undecided. The mean over all is {table['mean'].mean():+.1f} points.\n")
+    return (
+        f"Of {len(table)} comparisons, {up} show a gain and {down} a loss whose 95 % interval excludes zero; "
+        f"{len(table) - up - down} are undecided. The mean over all is {table['mean'].mean():+.1f} points.\n"
+    )
 
 
 def results_page(results: pd.DataFrame, grid: Grid) -> str:
     """The whole of reports/results.md; nothing in it depends on how long anything took."""
     seeds = f"n = {len(grid.seeds)} seeds ({', '.join(map(str, grid.seeds))})"
-    epochs = [[dataset, *(f"{cell(results, dataset, *column, 'epochs').mean:.0f}" for column in columns(grid))]
-              for dataset in grid.datasets]
+    epochs = [
+        [dataset, *(f"{cell(results, dataset, *column, 'epochs').mean:.0f}" for column in columns(grid))] for dataset in grid.datasets
+    ]
     tables = {
-        "Linear evaluation": ("Top-1 accuracy on the test rows in %, mean ± standard deviation. The probe's learning rate is chosen "
-                              "on validation rows; raw inputs and an untrained encoder stand under the same probe.", main_table(results, grid)),
-        "What i-Mix adds": ("Points of linear accuracy over plain training with the same seed, mean and 95 % interval of the paired "
-                            "differences (Student's t).", gain_table(results) + "\n" + gain_sentence(results)),
-        "Rate chosen on the test rows": ("The published protocol: the best of the probe's rates by test accuracy. Optimistic; "
-                                         "to stand beside published figures only.", main_table(results, grid, "linear_accuracy_test_selected")),
+        "Linear evaluation": (
+            "Top-1 accuracy on the test rows in %, mean ± standard deviation. The probe's learning rate is chosen "
+            "on validation rows; raw inputs and an untrained encoder stand under the same probe.",
+            main_table(results, grid),
+        ),
+        "What i-Mix adds": (
+            "Points of linear accuracy over plain training with the same seed, mean and 95 % interval of the paired "
+            "differences (Student's t).",
+            gain_table(results) + "\n" + gain_sentence(results),
+        ),
+        "Rate chosen on the test rows": (
+            "The published protocol: the best of the probe's rates by test accuracy. Optimistic; to stand beside published figures only.",
+            main_table(results, grid, "linear_accuracy_test_selected"),
+        ),
         "Balanced accuracy": ("Mean recall over classes, in %.", main_table(results, grid, "balanced_accuracy")),
         "kNN": ("Cosine, majority vote, in %; k as in `probe.<dataset>.neighbours`.", main_table(results, grid, "knn_accuracy")),
-        "Training rows": ("The chosen probe's accuracy on the rows it was trained on, in %: the distance to the test rows is what "
-                          "a regulariser should narrow.", main_table(results, grid, "train_accuracy")),
-        "Spread of the features": ("Standard deviation of the normalised test features, 1 = isotropic, 0 = collapsed.",
-                                   main_table(results, grid, "feature_std", 2)),
-        "Effective rank of the features": ("exp of the entropy of the singular values of the centred test features.",
-                                           main_table(results, grid, "effective_rank")),
+        "Training rows": (
+            "The chosen probe's accuracy on the rows it was trained on, in %: the distance to the test rows is what "
+            "a regulariser should narrow.",
+            main_table(results, grid, "train_accuracy"),
+        ),
+        "Spread of the features": (
+            "Standard deviation of the normalised test features, 1 = isotropic, 0 = collapsed.",
+            main_table(results, grid, "feature_std", 2),
+        ),
+        "Effective rank of the features": (
+            "exp of the entropy of the singular values of the centred test features.",
+            main_table(results, grid, "effective_rank"),
+        ),
         "Epochs": ("", markdown(["data", *(column_name(*column) for column in columns(grid))], epochs)),
     }
     parts = [f"# Results\n\nMade by `dvc repro` from params.yaml; {seeds}. One row per training: [results.csv](results.csv).\n"]
@@ -97,5 +116,7 @@ def results_page(results: pd.DataFrame, grid: Grid) -> str:
 
 def readme_block(results: pd.DataFrame, grid: Grid) -> str:
     """What the README shows between its markers."""
-    return (f"Linear evaluation, test top-1 in %, mean ± standard deviation, n = {len(grid.seeds)} seeds:\n\n"
-            f"{main_table(results, grid)}\n{gain_sentence(results)}")
+    return (
+        f"Linear evaluation, test top-1 in %, mean ± standard deviation, n = {len(grid.seeds)} seeds:\n\n"
+        f"{main_table(results, grid)}\n{gain_sentence(results)}"
+    )

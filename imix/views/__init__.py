@@ -31,11 +31,14 @@ def make_views(settings: ImageViews | SpeechViews | TabularViews, dataset: Datas
     """Make the views of a data set; imports only the domain that it needs."""
     if isinstance(settings, ImageViews):
         from imix.views.image import Views as ImageDomain
+
         return ImageDomain(settings, dataset.mean, dataset.std)
     if isinstance(settings, SpeechViews):
         from imix.views.speech import Views as SpeechDomain
+
         return SpeechDomain(settings, dataset.mean, dataset.std, dataset.background)
     from imix.views.tabular import Views as TabularDomain
+
     return TabularDomain(settings, dataset.mean, dataset.std, dataset.numbers)
 
 

@@ -154,7 +154,7 @@ def jitter(images: Tensor, strength: list[float], rows: Tensor, generator: torch
         images: (N, C, H, W) in 0..1; changed in place. Saturation and hue mean nothing to one channel.
         strength: factors from 1 - s to 1 + s for the first three, turns from -s to s for hue. rows: (M,) on the host.
     """
-    transforms = [brightness, contrast, saturation, hue][:2 if images.shape[1] == 1 else 4]
+    transforms = [brightness, contrast, saturation, hue][: 2 if images.shape[1] == 1 else 4]
     centre = torch.tensor([1.0, 1.0, 1.0, 0.0])
     factor = centre + uniform((len(rows), 4), -1, 1, generator) * torch.tensor(strength)
     order = torch.rand(len(rows), len(transforms), generator=generator).argsort(1)

@@ -62,8 +62,7 @@ class Views:
         block = BLOCK if rows.device.type == "cpu" else size
         return torch.cat([self._view(*part) for part in zip(*(z.split(block) for z in (rows, *parameters)), strict=True)])
 
-    def _view(self, rows: Tensor, amplitude: Tensor, speed: Tensor, rate: Tensor, shift: Tensor, share: Tensor,
-              noise_at: Tensor) -> Tensor:
+    def _view(self, rows: Tensor, amplitude: Tensor, speed: Tensor, rate: Tensor, shift: Tensor, share: Tensor, noise_at: Tensor) -> Tensor:
         """The spectrograms of some clips.
 
         Each transform touches only the clips that it was drawn for; they are found on the host, where the parameters are,
@@ -200,6 +199,7 @@ def _frames(source: Tensor, index: Tensor) -> Tensor:
 
 def mel_filters(device: torch.device | None = None) -> Tensor:
     """Triangular mel filters (32, 1025) from 0 to 8 kHz, on Slaney's scale and of equal area (librosa's default)."""
+
     def to_mel(hertz: float) -> float:
         return hertz * 3 / 200 if hertz < 1000 else 15 + 27 * math.log(hertz / 1000) / math.log(6.4)
 

@@ -19,11 +19,11 @@ class Views:
 
     def clean(self, rows: Tensor) -> Tensor:
         """Standardise the numbers, (N, columns)."""
-        return torch.cat([(rows[:, :self.numbers] - self.mean) / self.std, rows[:, self.numbers:]], dim=1)
+        return torch.cat([(rows[:, : self.numbers] - self.mean) / self.std, rows[:, self.numbers :]], dim=1)
 
     def __call__(self, rows: Tensor, which: int, generator: torch.Generator) -> Tensor:
         """Standardise, then set each number to zero, its mean, with the view's probability, (N, columns)."""
         keep = torch.rand(len(rows), self.numbers, generator=generator) >= self.masking[which]
         view = self.clean(rows)
-        view[:, :self.numbers] *= keep.to(view.device)
+        view[:, : self.numbers] *= keep.to(view.device)
         return view
