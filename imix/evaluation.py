@@ -1,4 +1,4 @@
-"""What frozen features are worth: linear evaluation, kNN, and figures of collapse (section 3)."""
+"""Linear evaluation of frozen features, and all figures of one encoder (section 3)."""
 
 import math
 from typing import NamedTuple
@@ -8,17 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imix.datasets import Dataset
+from imix.features import BATCH, effective_rank, extract, feature_std, knn_accuracy
 from imix.settings import Probe
 from imix.views import Views
-
-BATCH = 500  # rows per forward pass; evaluation mode, so that it changes no figure
-
-
-@torch.no_grad()
-def extract(encoder: nn.Module, views: Views, rows: Tensor) -> Tensor:
-    """Features (N, D) float32 of the clean rows, the encoder in evaluation mode."""
-    encoder.eval()
-    return torch.cat([encoder(views.clean(batch)).flatten(1).float() for batch in rows.split(BATCH)])
 
 
 class Probes(NamedTuple):
@@ -77,32 +69,6 @@ def balanced_accuracy(predictions: Tensor, labels: Tensor) -> Tensor:
     """Mean of the recalls of the classes that occur, over the last dimension, in percent."""
     recalls = [accuracy(predictions[..., labels == label], labels[labels == label]) for label in labels.unique()]
     return torch.stack(recalls).mean(0)
-
-
-def knn_accuracy(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor, neighbours: int) -> float:
-    """Accuracy in percent of a majority vote among the ``neighbours`` most similar rows of the bank (cosine).
-
-    Args:
-        bank: (M, D). queries: (N, D). neighbours: cut to M. A tie goes to the lower class.
-    """
-    bank, k = F.normalize(bank, dim=1), min(neighbours, len(bank))
-    right = torch.zeros((), device=bank.device)
-    for block, truth in zip(queries.split(2000), labels.split(2000), strict=True):
-        nearest = bank_labels[(F.normalize(block, dim=1) @ bank.T).topk(k, dim=1).indices]
-        right += (F.one_hot(nearest, int(bank_labels.max()) + 1).sum(1).argmax(1) == truth).sum()
-    return float(right) / len(queries) * 100
-
-
-def feature_std(features: Tensor) -> float:
-    """Mean over dimensions of the standard deviation of the normalised features, x sqrt(D): 1 = isotropic, 0 = collapsed."""
-    return float(F.normalize(features, dim=1).std(0).mean()) * math.sqrt(features.shape[1])
-
-
-def effective_rank(features: Tensor) -> float:
-    """exp of the entropy of the normalised spectrum of the centred features: how many directions they use."""
-    values = torch.linalg.svdvals((features - features.mean(0)).double())
-    share = values / values.sum().clamp_min(1e-300)
-    return float(torch.exp(-(share * share.clamp_min(1e-300).log()).sum()))
 
 
 def evaluate(encoder: nn.Module, views: Views, dataset: Dataset, settings: Probe, seed: int) -> dict[str, float | int | list[float]]:

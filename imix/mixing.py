@@ -51,7 +51,7 @@ def random_partners(size: int, groups: int = 1, generator: torch.Generator | Non
 
 
 def mixup(inputs: Tensor, alpha: float = 1.0, *, groups: int = 1, generator: torch.Generator | None = None) -> Mixture:
-    """Mix every item with a random partner of the batch (i-Mix, section 1; eq. 3 of the paper).
+    """Mix every item with a random partner of the batch (i-Mix).
 
     ``lam`` ~ Beta(alpha, alpha), one per item, folded to at least a half so that an item stays its own main part.
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from imix import checkpoints, mixing
 from imix.datasets import Dataset
 from imix.errors import UserError
-from imix.evaluation import extract, feature_std, knn_accuracy
+from imix.features import extract, feature_std, knn_accuracy
 from imix.files import replacing
 from imix.methods import METHODS
 from imix.progress import Progress

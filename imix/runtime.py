@@ -3,7 +3,6 @@
 import os
 import platform
 import subprocess
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,8 +61,8 @@ def _threads() -> int:
     return int(text)
 
 
-def provenance(settings: dict[str, Any], device: torch.device, started: float) -> dict[str, Any]:
-    """What produced a result: resolved settings, versions, machine, git revision and seconds since ``started``."""
+def provenance(settings: dict[str, Any], device: torch.device, seconds: float) -> dict[str, Any]:
+    """What produced a result: resolved settings, versions, machine, git revision, and the seconds that the training took."""
     return {
         "settings": settings,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
@@ -71,7 +70,7 @@ def provenance(settings: dict[str, Any], device: torch.device, started: float) -
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "git": git_revision(),
-        "seconds": round(time.monotonic() - started, 2),
+        "seconds": round(seconds, 2),
     }
 
 

@@ -9,7 +9,6 @@ from stages import DATA, arguments, encoder_folder, say
 
 def main() -> None:
     """Pretrain one cell with one seed."""
-    started = time.monotonic()
     args = arguments(__doc__, "dataset", "method", "mix", "seed")
     cell = settings.resolve(settings.load(), args.dataset, args.method, args.mix)
 
@@ -26,11 +25,13 @@ def main() -> None:
     training = pretraining.Training(dataset, args.method, args.mix, cell, args.seed)
     identity = {**vars(args), "settings": cell.model_dump()}
     resume = pretraining.resume_path(identity, dataset.sha256)
+    started = time.monotonic()
     with Progress(label, training.items_per_epoch * cell.epochs, cell.epochs) as progress:
         encoder = pretraining.run(training, progress, resume)
+    seconds = time.monotonic() - started
     checkpoints.save(encoder, cell, folder / "encoder.safetensors")
     write_bytes(folder / "history.csv", pretraining.history_csv(training.history).encode())
-    write_json(folder / "provenance.json", runtime.provenance(identity, device, started))
+    write_json(folder / "provenance.json", runtime.provenance(identity, device, seconds))
     resume.unlink(missing_ok=True)
 
 

@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from imix import evaluation
+from imix import evaluation, features
 from imix.settings import Probe
 
 SETTINGS = dict(rates=[0.1, 3.0, 30.0], epochs=6, batch_size=32, momentum=0.9, milestones=[4], copies=0, flip=False, neighbours=5, seed=0)
@@ -54,9 +54,9 @@ def test_knn_is_the_loop(generator):
         similarity = torch.stack([query @ row / query.norm() / row.norm() for row in bank])
         votes = bank_labels[similarity.argsort(descending=True)[:5]].bincount(minlength=4)
         right += int(votes.argmax() == label)
-    assert abs(evaluation.knn_accuracy(bank, bank_labels, queries, labels, 5) - right / 40 * 100) < 1e-4
-    assert evaluation.knn_accuracy(bank, bank_labels, bank, bank_labels, 1) == 100
-    assert evaluation.knn_accuracy(bank[:3], bank_labels[:3], queries, labels, 200) <= 100
+    assert abs(features.knn_accuracy(bank, bank_labels, queries, labels, 5) - right / 40 * 100) < 1e-4
+    assert features.knn_accuracy(bank, bank_labels, bank, bank_labels, 1) == 100
+    assert features.knn_accuracy(bank[:3], bank_labels[:3], queries, labels, 200) <= 100
 
 
 def test_balanced_accuracy():
@@ -67,8 +67,8 @@ def test_balanced_accuracy():
 
 def test_collapse_figures(generator):
     isotropic = torch.randn(5000, 16, generator=generator)
-    assert abs(evaluation.feature_std(isotropic) - 1) < 0.05
-    assert abs(evaluation.effective_rank(isotropic) - 16) < 0.5
+    assert abs(features.feature_std(isotropic) - 1) < 0.05
+    assert abs(features.effective_rank(isotropic) - 16) < 0.5
     line = torch.randn(500, 1, generator=generator) * torch.ones(16)
-    assert abs(evaluation.effective_rank(line) - 1) < 0.01
-    assert evaluation.feature_std(torch.ones(50, 16)) == 0 and evaluation.effective_rank(torch.ones(50, 16)) < 1.01
+    assert abs(features.effective_rank(line) - 1) < 0.01
+    assert features.feature_std(torch.ones(50, 16)) == 0 and features.effective_rank(torch.ones(50, 16)) < 1.01

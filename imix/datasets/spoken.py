@@ -127,6 +127,7 @@ class Synthesiser:
             UserError: an unknown voice, or nothing was spoken.
         """
         self._pieces.clear()
+        self.library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # of breath; seeded by the clock otherwise
         text = utterance.word.encode() + b"\0"
         failed = self.library.espeak_SetVoiceByName(utterance.voice.encode())
         self.library.espeak_SetParameter(self.RATE_PARAMETER, utterance.rate, 0)

@@ -1,0 +1,44 @@
+"""Frozen features, and the figures that need no training: kNN accuracy, spread, effective rank."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from imix.views import Views
+
+BATCH = 500  # rows per forward pass; evaluation mode, so that it changes no figure
+
+
+@torch.no_grad()
+def extract(encoder: nn.Module, views: Views, rows: Tensor) -> Tensor:
+    """Features (N, D) float32 of the clean rows, the encoder in evaluation mode."""
+    encoder.eval()
+    return torch.cat([encoder(views.clean(batch)).flatten(1).float() for batch in rows.split(BATCH)])
+
+
+def knn_accuracy(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor, neighbours: int) -> float:
+    """Accuracy in percent of a majority vote among the ``neighbours`` most similar rows of the bank (cosine).
+
+    Args:
+        bank: (M, D). queries: (N, D). neighbours: cut to M. A tie goes to the lower class.
+    """
+    bank, k = F.normalize(bank, dim=1), min(neighbours, len(bank))
+    right = torch.zeros((), device=bank.device)
+    for block, truth in zip(queries.split(2000), labels.split(2000), strict=True):
+        nearest = bank_labels[(F.normalize(block, dim=1) @ bank.T).topk(k, dim=1).indices]
+        right += (F.one_hot(nearest, int(bank_labels.max()) + 1).sum(1).argmax(1) == truth).sum()
+    return float(right) / len(queries) * 100
+
+
+def feature_std(features: Tensor) -> float:
+    """Mean over dimensions of the standard deviation of the normalised features, x sqrt(D): 1 = isotropic, 0 = collapsed."""
+    return float(F.normalize(features, dim=1).std(0).mean()) * math.sqrt(features.shape[1])
+
+
+def effective_rank(features: Tensor) -> float:
+    """exp of the entropy of the normalised spectrum of the centred features: how many directions they use."""
+    values = torch.linalg.svdvals((features - features.mean(0)).double())
+    share = values / values.sum().clamp_min(1e-300)
+    return float(torch.exp(-(share * share.clamp_min(1e-300).log()).sum()))

