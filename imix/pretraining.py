@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import pickle
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
@@ -179,9 +180,16 @@ class Training:
 
 
 def run(training: Training, progress: Progress, resume: Path | None = None) -> nn.Module:
-    """Train to the end and return the encoder; with ``resume``, continue from that file and save there now and then."""
+    """Train to the end and return the encoder; with ``resume``, continue from that file and save there now and then.
+
+    Raises:
+        UserError: a ``resume`` file that no training saved.
+    """
     if resume is not None and resume.exists():
-        training.load_state(torch.load(resume, map_location=training.device, weights_only=True))
+        try:
+            training.load_state(torch.load(resume, map_location=training.device, weights_only=True))
+        except (OSError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+            raise UserError(f"{resume}: not a saved training ({str(error).splitlines()[0]}); remove it to start afresh") from None
         progress.resumed(training.epoch, training.items_per_epoch)
     saved = time.monotonic()
     while training.epoch < training.settings.epochs:

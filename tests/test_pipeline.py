@@ -66,7 +66,7 @@ def clone(tmp_path_factory, environment):
     copy.run("dvc", "init", "-q")
     copy.run("dvc", "config", "core.analytics", "false")
     ran = copy.stages_run("dvc", "repro")
-    assert ran == ALL | {"fetch@segment", "preprocess@segment", "baseline@segment-0", "report"}
+    assert ran == ALL | {"code_pretrain", "code_evaluate", "fetch@segment", "preprocess@segment", "baseline@segment-0", "report"}
     copy.run("git", "add", "-A")
     copy.run("git", "commit", "-qm", "first")
     return copy
@@ -133,6 +133,17 @@ def test_dvc_has_something_to_show(clone):
 def test_exactly_what_uses_a_parameter_becomes_stale(kept, key, value, stale):
     kept.set(key, value)
     assert kept.stale() == stale
+
+
+@pytest.mark.parametrize("module,stale", [
+    ("imix/objectives.py", {"code_pretrain"}), ("imix/evaluation.py", {"code_evaluate"}),
+    ("imix/views/tabular.py", {"code_pretrain", "code_evaluate", "preprocess@segment"}), ("imix/reporting/tables.py", {"report"})])  # fmt: skip
+def test_exactly_what_runs_a_module_becomes_stale(clone, module, stale):
+    path = clone.folder / module
+    before = path.read_text()
+    path.write_text(before + "# changed\n")
+    assert set(json.loads(clone.run("dvc", "status", "--json"))) == stale
+    path.write_text(before)
 
 
 def test_an_experiment_reruns_what_it_touches(kept):

@@ -115,6 +115,13 @@ def test_interrupted_equals_uninterrupted(method, tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["state.pt"]
 
 
+def test_a_damaged_state_is_told(tmp_path):
+    resume = tmp_path / "state.pt"
+    resume.write_bytes(b"nothing that was saved")
+    with pytest.raises(UserError, match=r"state.pt: not a saved training .* remove it to start afresh"):
+        train("npair", resume=resume)
+
+
 def test_resume_is_named_by_everything(monkeypatch):
     paths = {pretraining.resume_path(identity, data) for identity in ({"seed": 0}, {"seed": 1}) for data in ("a", "b")}
     assert len(paths) == 4
