@@ -290,10 +290,10 @@ def resolve(params: Params, dataset: str, method: str, mix: str, path: Path = Pa
     """
     layers: dict[str, Mapping[str, Any]] = {
         "pretrain": params.pretrain,
-        f"method.{method}": _entry(params.method, method, f"{path}: method"),  # type: ignore[arg-type]
-        f"recipe.{dataset}": _entry(params.recipe, dataset, f"{path}: recipe"),
-        f"cell.{dataset}.{method}.{mix}": _entry(
-            _entry(_entry(params.cell, dataset, f"{path}: cell"), method, f"{path}: cell.{dataset}"),  # type: ignore[arg-type]
+        f"method.{method}": entry(params.method, method, f"{path}: method"),  # type: ignore[arg-type]
+        f"recipe.{dataset}": entry(params.recipe, dataset, f"{path}: recipe"),
+        f"cell.{dataset}.{method}.{mix}": entry(
+            entry(entry(params.cell, dataset, f"{path}: cell"), method, f"{path}: cell.{dataset}"),  # type: ignore[arg-type]
             mix,
             f"{path}: cell.{dataset}.{method}",
         ),  # type: ignore[arg-type]
@@ -320,7 +320,7 @@ def resolve(params: Params, dataset: str, method: str, mix: str, path: Path = Pa
 
 def domain(params: Params, dataset: str, path: Path = Path("params.yaml")) -> Domain:
     """The encoder and views of a data set's recipe, for the baselines."""
-    recipe = _entry(params.recipe, dataset, f"{path}: recipe")
+    recipe = entry(params.recipe, dataset, f"{path}: recipe")
     chosen = {key: recipe[key] for key in ("encoder", "views") if key in recipe}
     return _validated(Domain, chosen, str(path), dict.fromkeys(("encoder", "views"), f"recipe.{dataset}"), f"recipe.{dataset}")
 
@@ -328,7 +328,7 @@ def domain(params: Params, dataset: str, path: Path = Path("params.yaml")) -> Do
 def _check_grid(params: Params, path: Path) -> None:
     for dataset in params.grid.datasets:
         for block in ("data", "recipe", "cell", "probe"):
-            _entry(getattr(params, block), dataset, f"{path}: grid.datasets: {block}")
+            entry(getattr(params, block), dataset, f"{path}: grid.datasets: {block}")
         if domain(params, dataset, path).views.kind != "image" and params.probe[dataset].copies:
             raise UserError(f"{path}: probe.{dataset}.copies = {params.probe[dataset].copies}: must be 0: only images are augmented")
         for method in params.grid.methods:
@@ -336,8 +336,12 @@ def _check_grid(params: Params, path: Path) -> None:
                 resolve(params, dataset, method, mix, path)
 
 
-def _entry(block: Mapping[str, Any], key: str, where: str) -> Any:
-    """``block[key]``, or a UserError with the nearest name."""
+def entry(block: Mapping[str, Any], key: str, where: str) -> Any:
+    """``block[key]``.
+
+    Raises:
+        UserError: no such key; with the nearest one, and all.
+    """
     if key not in block:
         near = difflib.get_close_matches(key, block, 1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""

@@ -8,15 +8,24 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from imix import settings
+
 DATA = Path("data")
 
 
 def arguments(description: str, *names: str) -> argparse.Namespace:
-    """Parse the identity of a stage: each name a required option, ``seed`` a number."""
+    """Parse the identity of a stage: each name a required option, ``seed`` a number, ``dataset`` one that params.yaml describes.
+
+    Raises:
+        UserError: another data set.
+    """
     parser = argparse.ArgumentParser(description=description)
     for name in names:
         parser.add_argument(f"--{name}", required=True, type=int if name == "seed" else str)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if "dataset" in names:
+        settings.entry(settings.load().data, args.dataset, "params.yaml: data")
+    return args
 
 
 def say(label: str, does: str, writes: Path | Sequence[Path]) -> None:

@@ -135,9 +135,15 @@ def test_exactly_what_uses_a_parameter_becomes_stale(kept, key, value, stale):
     assert kept.stale() == stale
 
 
-@pytest.mark.parametrize("module,stale", [
-    ("imix/objectives.py", {"code_pretrain"}), ("imix/evaluation.py", {"code_evaluate"}),
-    ("imix/views/tabular.py", {"code_pretrain", "code_evaluate", "preprocess@segment"}), ("imix/reporting/tables.py", {"report"})])  # fmt: skip
+MODULES = {
+    "imix/objectives.py": {"code_pretrain"},
+    "imix/evaluation.py": {"code_evaluate"},
+    "imix/views/tabular.py": {"code_pretrain", "code_evaluate", "preprocess@segment"},
+    "imix/reporting/tables.py": {"report"},
+}
+
+
+@pytest.mark.parametrize("module,stale", MODULES.items())
 def test_exactly_what_runs_a_module_becomes_stale(clone, module, stale):
     path = clone.folder / module
     before = path.read_text()
@@ -199,6 +205,15 @@ def test_a_mistake_is_one_line_and_exit_code_1(kept, key, value, words):
     )
     lines = [line for line in output.splitlines() if not line.startswith("pretrain ")]
     assert len(lines) == 1 and words in lines[0] and lines[0].startswith("imix: error:")
+
+
+@pytest.mark.parametrize("arguments,words", [
+    (["fetch", "--dataset", "segmnet"], "params.yaml: data: no entry 'segmnet' (did you mean 'segment'?)"),
+    (["evaluate", "--dataset", "../x", "--method", "npair", "--mix", "imix", "--seed", "0"], "no entry '../x'"),
+    (["pretrain", "--dataset", "segment", "--method", "simclr", "--mix", "imix", "--seed", "0"], "method: no entry 'simclr'")])  # fmt: skip
+def test_a_wrong_identity_is_one_line(clone, arguments, words):
+    output = clone.run("python", "-m", f"stages.{arguments[0]}", *arguments[1:], code=1)
+    assert words in output and "Traceback" not in output and len(output.splitlines()) == 1
 
 
 def test_a_damaged_file_is_one_line(clone):
