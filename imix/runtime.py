@@ -61,10 +61,11 @@ def _threads() -> int:
     return int(text)
 
 
-def provenance(settings: dict[str, Any], device: torch.device, seconds: float) -> dict[str, Any]:
-    """What produced a result: resolved settings, versions, machine, git revision, and the seconds that the training took."""
+def provenance(settings: dict[str, Any], data: dict[str, Any], device: torch.device, seconds: float) -> dict[str, Any]:
+    """What produced a result: resolved settings, the data's card, versions, machine, git revision, and the seconds that the training took."""
     return {
         "settings": settings,
+        "data": data,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({platform.machine()})",
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),

@@ -1,9 +1,12 @@
-"""The schema of params.yaml, and how its layers merge.
+"""The schema of params.yaml, how its layers merge, and the files that hand each stage what is its own.
 
 Unknown keys, wrong types and impossible values are refused with file, key, value and what is allowed. A
 training's settings are merged from four layers, later ones winning:
 
     pretrain  <-  method.<method>  <-  recipe.<dataset>  <-  cell.<dataset>.<method>.<mix>
+
+Only `load` reads params.yaml. `write` resolves the grid into one small file per stage (`read`): a stage depends on
+its own file, so that it runs again when, and only when, a setting that it uses has changed.
 """
 
 import difflib
@@ -13,16 +16,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, model_validator
 
 from imix.errors import UserError
+from imix.files import write_json
 
 METHODS = ("npair", "moco", "byol")
 MIXES = ("none", "imix", "icutmix")
+ARCHIVES = ("cifar10", "cifar100", "speech_commands", "covtype")
+Archive = Literal["cifar10", "cifar100", "speech_commands", "covtype"]
 Method = Literal["npair", "moco", "byol"]
 Mix = Literal["none", "imix", "icutmix"]
 Head = Literal["linear", "mlp", "mlpbn", "mlpbn1"]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+NAME = r"^[a-z][a-z0-9_]*$"
+Name = Annotated[str, Field(pattern=NAME)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -31,6 +38,8 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1)]
 Model = TypeVar("Model", bound=BaseModel)
 Range = Annotated[list[Positive], Field(min_length=2, max_length=2)]
+# official: the checksum that this project carries; null: none, with a warning
+Checksum = Annotated[str, Field(pattern=r"^(official|sha256:[0-9a-f]{64}|md5:[0-9a-f]{32})$")] | None
 
 
 class Strict(BaseModel):
@@ -40,8 +49,9 @@ class Strict(BaseModel):
 
 
 class Grid(Strict):
-    """What runs: every data set with every method, mix and seed."""
+    """What runs: every data set with every method, mix and seed; ``name`` is its folder in reports/."""
 
+    name: Name
     datasets: Annotated[list[Name], Field(min_length=1)]
     methods: Annotated[list[Method], Field(min_length=1)]
     mixes: Annotated[list[Mix], Field(min_length=1)]
@@ -50,12 +60,12 @@ class Grid(Strict):
     @model_validator(mode="after")
     def _no_duplicates(self) -> "Grid":
         for axis, values in self:
-            if len(set(values)) < len(values):
+            if isinstance(values, list) and len(set(values)) < len(values):
                 raise ValueError(f"{axis} {values} names a value twice")
         return self
 
 
-class FileSource(Strict):
+class PackageSource(Strict):
     """A file that a package on the index carries; nothing to set."""
 
     name: Literal["mnist", "segment"]
@@ -70,13 +80,46 @@ class SpokenSource(Strict):
     words: Annotated[int, Field(ge=10)]  # per voice; the ten commands first, then unknown words
 
 
-class StratifiedRows(Strict):
-    """A seeded, stratified choice of rows."""
+class ArchiveSource(Strict):
+    """An archive of the paper's, from its official address or a mirror; `sources` says which checksum it must have."""
+
+    name: Archive
+
+
+class VerifiedSource(ArchiveSource):
+    """An archive with the rule that its bytes are held against."""
+
+    checksum: Checksum
+
+
+class DrawnRows(Strict):
+    """A seeded, stratified choice of rows out of one table."""
 
     train: Count  # validation rows included
     validation: OpenFraction  # share of the training rows that choices are made on
     test: Count
     seed: Seed
+
+
+class PlacedRows(DrawnRows):
+    """The same, each image at a random place of a larger one."""
+
+    canvas: Count  # pixels a side
+
+
+class SplitRows(Strict):
+    """A seeded, stratified choice out of the source's own training and test rows."""
+
+    train: Count | None  # validation rows included; null for all
+    validation: OpenFraction  # share of the training rows that choices are made on
+    test: Count | None
+    seed: Seed
+
+
+class StandardisedRows(SplitRows):
+    """The same, with a choice of the rows that means and deviations are taken from."""
+
+    standardise: Literal["train", "all"]  # all: test rows too, as published, which leaks them
 
 
 class SpokenRows(Strict):
@@ -85,18 +128,35 @@ class SpokenRows(Strict):
     silence: Annotated[float, Field(ge=0, lt=1)]  # share of all-zero clips among training and validation rows; none in test
 
 
-class FileData(Strict):
-    """An embedded data set that is drawn from one table."""
+class CommandRows(SpokenRows):
+    """A seeded, stratified choice out of the source's own three splits; null for all of one."""
 
-    source: FileSource
-    rows: StratifiedRows
+    train: Count | None  # clips, before silence is added
+    validation: Count | None
+    test: Count | None
+    seed: Seed
 
 
-class SpokenData(Strict):
-    """The synthesised speech commands."""
+ROWS: dict[str, type[Strict]] = {
+    "mnist": PlacedRows,
+    "segment": DrawnRows,
+    "spoken": SpokenRows,
+    "cifar10": SplitRows,
+    "cifar100": SplitRows,
+    "speech_commands": CommandRows,
+    "covtype": StandardisedRows,
+}
 
-    source: SpokenSource
-    rows: SpokenRows
+
+class Source(RootModel[Annotated[PackageSource | SpokenSource | VerifiedSource, Field(discriminator="name")]]):
+    """Any source, resolved."""
+
+
+class Data(Strict):
+    """Where a data set's rows come from, and which are taken; ``rows`` is checked by the source's class in `ROWS`."""
+
+    source: Annotated[PackageSource | SpokenSource | ArchiveSource, Field(discriminator="name")]
+    rows: dict[str, Any]
 
 
 class ResNetEncoder(Strict):
@@ -229,11 +289,18 @@ class Probe(Strict):
     seed: Seed  # plus the training's seed: initial weights and order of the rows
 
 
+class Verification(Strict):
+    """What an archive's bytes are held against."""
+
+    checksum: Checksum
+
+
 class Params(Strict):
     """The whole of params.yaml."""
 
     grid: Grid
-    data: dict[Name, FileData | SpokenData]
+    sources: dict[Archive, Verification]
+    data: dict[Name, Data]
     pretrain: dict[str, Any]
     method: dict[Method, dict[str, Any]]
     recipe: dict[Name, dict[str, Any]]
@@ -274,12 +341,27 @@ def load(path: Path = Path("params.yaml")) -> Params:
     if not isinstance(raw, dict):
         raise UserError(f"{path}: must be a mapping with the keys {', '.join(Params.model_fields)}")
     params = _validated(Params, raw, str(path))
+    for dataset in params.data:
+        data(params, dataset, path)
     for dataset, methods in params.cell.items():
         for method, mixes in methods.items():
             for mix in mixes:
                 resolve(params, dataset, method, mix, path)
     _check_grid(params, path)
     return params
+
+
+def data(params: Params, dataset: str, path: Path = Path("params.yaml")) -> tuple[Strict, Strict]:
+    """The source of a data set, with the checksum rule of an archive, and the choice of its rows.
+
+    Raises:
+        UserError: naming the key, the value and what is allowed.
+    """
+    block = entry(params.data, dataset, f"{path}: data")
+    source: Strict = block.source
+    if isinstance(source, ArchiveSource):
+        source = VerifiedSource(name=source.name, checksum=entry(params.sources, source.name, f"{path}: sources").checksum)
+    return source, _validated(ROWS[block.source.name], block.rows, str(path), whole=f"data.{dataset}.rows")
 
 
 def resolve(params: Params, dataset: str, method: str, mix: str, path: Path = Path("params.yaml")) -> Pretraining:
@@ -367,3 +449,34 @@ def _validated(model: type[Model], raw: Mapping[str, Any], file: str, origin: Ma
         message = "is missing"
     value = f" = {first['input']!r}" if first["type"] not in ("missing", "value_error") else ""
     raise UserError(f"{file}: {key}{value}: {message}") from None
+
+
+FOLDER = Path("data/settings")
+
+
+def write(params: Params, folder: Path = FOLDER) -> None:
+    """Write the resolved settings of everything in the grid, one file per stage, each in the folder that `read` looks in."""
+    grid = params.grid
+    write_json(folder / "grid.json", grid.model_dump())
+    for dataset in grid.datasets:
+        source, rows = data(params, dataset)
+        files: dict[str, Strict] = {"source": source, "rows": rows, "domain": domain(params, dataset), "probe": params.probe[dataset]}
+        files |= {f"{method}/{mix}": resolve(params, dataset, method, mix) for method in grid.methods for mix in grid.mixes}
+        for name, settings in files.items():
+            write_json(folder / dataset / f"{name}.json", settings.model_dump())
+
+
+def read(model: type[Model], *name: str, folder: Path = FOLDER) -> Model:
+    """Read what `write` wrote: ``read(Probe, "mnist", "probe")``.
+
+    Raises:
+        UserError: no such file, or one that `write` did not write.
+    """
+    path = folder.joinpath(*name).with_suffix(".json")
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        reason = "not there" if isinstance(error, OSError) else str(error).splitlines()[0]
+        raise UserError(
+            f"{path}: {reason}; `python -m stages.settings` writes the settings of everything that params.yaml's grid names"
+        ) from None

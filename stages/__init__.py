@@ -1,30 +1,36 @@
-"""The pipeline's stages, one thin script each: read the declared parameters, call imix, write the outs.
+"""The pipeline's stages, one thin script each: read the stage's settings, call imix, write the outs.
 
-A stage's identity comes on its command line, its parameters from params.yaml, machine facts from the environment.
+A stage's identity comes on its command line, its settings from its own file in data/settings, machine facts from the
+environment. Only the first stage, ``settings``, reads params.yaml.
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from imix import settings
+from imix.errors import UserError
 
 DATA = Path("data")
 
 
 def arguments(description: str, *names: str) -> argparse.Namespace:
-    """Parse the identity of a stage: each name a required option, ``seed`` a number, ``dataset`` one that params.yaml describes.
+    """Parse the identity of a stage: each name a required option, ``seed`` a number, the others names as in params.yaml.
 
     Raises:
-        UserError: another data set.
+        UserError: no name, or no method.
     """
     parser = argparse.ArgumentParser(description=description)
     for name in names:
         parser.add_argument(f"--{name}", required=True, type=int if name == "seed" else str)
     args = parser.parse_args()
-    if "dataset" in names:
-        settings.entry(settings.load().data, args.dataset, "params.yaml: data")
+    for name, value in vars(args).items():
+        if isinstance(value, str) and not re.fullmatch(settings.NAME, value):
+            raise UserError(f"--{name} = {value!r}: must be a name: lower-case letters, digits and _")
+    if "method" in names:
+        settings.entry(settings.PRETRAINING, args.method, "--method")
     return args
 
 

@@ -8,7 +8,7 @@ from stages import DATA, arguments, metrics_file, say
 def main() -> None:
     """Evaluate both baselines of one data set with one seed."""
     args = arguments(__doc__, "dataset", "seed")
-    params = settings.load()
+    domain, probe = settings.read(settings.Domain, args.dataset, "domain"), settings.read(settings.Probe, args.dataset, "probe")
 
     from torch import nn
 
@@ -20,9 +20,9 @@ def main() -> None:
     targets = {kind: metrics_file(args.dataset, "baseline", kind, args.seed) for kind in ("raw", "untrained")}
     say(f"baseline {args.dataset} {args.seed}", "raw inputs and an untrained encoder", list(targets.values()))
     dataset = load(DATA / args.dataset / "tensors", runtime.configure(args.seed))
-    untrained, views = checkpoints.build(settings.domain(params, args.dataset), dataset)
+    untrained, views = checkpoints.build(domain, dataset)
     for kind, encoder in {"raw": nn.Flatten(), "untrained": untrained}.items():
-        write_json(targets[kind], evaluate(encoder, views, dataset, params.probe[args.dataset], args.seed))
+        write_json(targets[kind], evaluate(encoder, views, dataset, probe, args.seed))
 
 
 if __name__ == "__main__":

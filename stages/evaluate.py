@@ -8,7 +8,7 @@ from stages import DATA, arguments, encoder_folder, metrics_file, say
 def main() -> None:
     """Evaluate one cell with one seed."""
     args = arguments(__doc__, "dataset", "method", "mix", "seed")
-    probe = settings.load().probe[args.dataset]
+    probe = settings.read(settings.Probe, args.dataset, "probe")
 
     from imix import checkpoints, runtime
     from imix.datasets import load

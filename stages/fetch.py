@@ -9,7 +9,7 @@ from stages import DATA, arguments, say
 def main() -> None:
     """Fetch one data set."""
     dataset = arguments(__doc__, "dataset").dataset
-    source = settings.load().data[dataset].source
+    source = settings.read(settings.Source, dataset, "source").root
     folder = DATA / dataset / "raw"
     say(f"fetch {dataset}", f"from {source.name}", folder)
     source_module(source.name).fetch(source, folder)

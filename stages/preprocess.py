@@ -1,5 +1,7 @@
 """Read a data set's source into tensors, splits and statistics: data/<dataset>/tensors."""
 
+import json
+
 from imix import settings
 from imix.datasets import save, source_module
 from imix.errors import exit_cleanly
@@ -9,11 +11,13 @@ from stages import DATA, arguments, say
 def main() -> None:
     """Preprocess one data set."""
     dataset = arguments(__doc__, "dataset").dataset
-    data = settings.load().data[dataset]
-    folder = DATA / dataset / "tensors"
+    source = settings.read(settings.Source, dataset, "source").root
+    rows = settings.read(settings.ROWS[source.name], dataset, "rows")
+    raw, folder = DATA / dataset / "raw", DATA / dataset / "tensors"
+    record = raw / "source.json"  # archives: what was found
+    found = json.loads(record.read_text()) if record.exists() else {}
     say(f"preprocess {dataset}", "tensors, splits, statistics", folder)
-    splits = source_module(data.source.name).read(data, DATA / dataset / "raw")
-    save(splits, folder, data.source.model_dump())
+    save(source_module(source.name).read(source, rows, raw), folder, source.model_dump() | found)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from stages import DATA, arguments, encoder_folder, say
 def main() -> None:
     """Pretrain one cell with one seed."""
     args = arguments(__doc__, "dataset", "method", "mix", "seed")
-    cell = settings.resolve(settings.load(), args.dataset, args.method, args.mix)
+    cell = settings.read(settings.PRETRAINING[args.method], args.dataset, args.method, args.mix)
 
     from imix import checkpoints, pretraining, runtime
     from imix.datasets import load
@@ -31,7 +31,7 @@ def main() -> None:
     seconds = time.monotonic() - started
     checkpoints.save(encoder, cell, folder / "encoder.safetensors")
     write_bytes(folder / "history.csv", pretraining.history_csv(training.history).encode())
-    write_json(folder / "provenance.json", runtime.provenance(identity, device, seconds))
+    write_json(folder / "provenance.json", runtime.provenance(identity, dataset.card, device, seconds))
     resume.unlink(missing_ok=True)
 
 

@@ -10,7 +10,7 @@ import torch
 from imix import settings
 from imix.datasets import Splits, fetch_from_package, load, mnist, save, segment, spoken, stratified
 from imix.errors import UserError
-from imix.settings import SpokenData
+from imix.settings import SpokenRows, SpokenSource
 
 CPU = torch.device("cpu")
 
@@ -32,22 +32,39 @@ def small(**changes):
 
 
 def test_mnist(tmp_path):
-    data = settings.load().data["mnist"]
-    mnist.fetch(data.source, tmp_path)
-    splits = mnist.read(data, tmp_path)
+    source, rows = settings.data(settings.load(), "mnist")
+    mnist.fetch(source, tmp_path)
+    splits = mnist.read(source, rows, tmp_path)
     assert {s: x.shape for s, x in splits.inputs.items()} == {
-        "train": (750, 1, 28, 28), "validation": (250, 1, 28, 28), "test": (3000, 1, 28, 28)}  # fmt: skip
+        "train": (750, 1, 32, 32), "validation": (250, 1, 32, 32), "test": (3000, 1, 32, 32)}  # fmt: skip
     assert np.bincount(splits.labels["test"]).tolist() == [300] * 10
     training = np.concatenate([splits.inputs["train"], splits.inputs["validation"]]) / 255
     assert splits.mean == pytest.approx(training.mean()) and splits.std == pytest.approx(training.std())
-    rows = {x.tobytes() for x in splits.inputs["train"]} & {x.tobytes() for x in splits.inputs["test"]}
-    assert not rows
+    assert not {x.tobytes() for x in splits.inputs["train"]} & {x.tobytes() for x in splits.inputs["test"]}
+
+
+def test_digits_stand_anywhere_and_whole(tmp_path):
+    source, rows = settings.data(settings.load(), "mnist")
+    mnist.fetch(source, tmp_path)
+    centred = mnist.read(source, rows.model_copy(update={"canvas": 28}), tmp_path).inputs["test"]
+    placed = mnist.read(source, rows, tmp_path).inputs["test"]
+    assert (centred.sum((1, 2, 3)) == placed.sum((1, 2, 3))).all()
+    corners = {
+        (top, left)
+        for image, whole in zip(placed[:300, 0], centred[:300, 0], strict=True)
+        for top in range(5)
+        for left in range(5)
+        if (image[top : top + 28, left : left + 28] == whole).all()
+    }
+    assert len(corners) == 25
+    with pytest.raises(UserError, match="canvas = 27: must be at least the digits' 28"):
+        mnist.read(source, rows.model_copy(update={"canvas": 27}), tmp_path)
 
 
 def test_segment_drops_repeated_rows(tmp_path):
-    data = settings.load().data["segment"]
-    segment.fetch(data.source, tmp_path)
-    splits = segment.read(data, tmp_path)
+    source, rows = settings.data(settings.load(), "segment")
+    segment.fetch(source, tmp_path)
+    splits = segment.read(source, rows, tmp_path)
     everything = np.concatenate(list(splits.inputs.values()))
     assert everything.shape == (2086, 18) and len(np.unique(everything, axis=0)) == 2086
     assert splits.classes == ["brickface", "cement", "foliage", "grass", "path", "sky", "window"]
@@ -62,16 +79,14 @@ def speech(tmp_path_factory):
     import sys
     import time
 
-    data = SpokenData.model_validate({
-        "source": {"name": "spoken", "seed": 1, "voices": {"train": 20, "validation": 2, "test": 3}, "words": 11},
-        "rows": {"silence": 0.1}})  # fmt: skip
+    source = SpokenSource(name="spoken", seed=1, voices={"train": 20, "validation": 2, "test": 3}, words=11)
     code = ("import sys; from pathlib import Path; from imix.datasets import spoken; from imix.settings import SpokenSource\n"
             "spoken.fetch(SpokenSource.model_validate_json(sys.argv[1]), Path(sys.argv[2]))")  # fmt: skip
     folders = [tmp_path_factory.mktemp("speech") for _ in range(2)]
     for folder in folders:
         time.sleep(1.1)  # the library seeds its breath noise by the clock, in seconds
-        subprocess.run([sys.executable, "-c", code, data.source.model_dump_json(), str(folder)], check=True)
-    return data, folders
+        subprocess.run([sys.executable, "-c", code, source.model_dump_json(), str(folder)], check=True)
+    return source, folders
 
 
 def test_speech_is_the_same_bytes_in_another_process(speech):
@@ -81,8 +96,8 @@ def test_speech_is_the_same_bytes_in_another_process(speech):
 
 
 def test_speech_rows(speech):
-    data, (folder, _) = speech
-    splits = spoken.read(data, folder)
+    source, (folder, _) = speech
+    splits = spoken.read(source, SpokenRows(silence=0.1), folder)
     assert {s: len(x) for s, x in splits.labels.items()} == {"train": 220 + 24, "validation": 22 + 2, "test": 33}
     assert splits.classes[:2] == ["unknown", "silence"] and not (splits.labels["test"] == 1).any()
     for clips, labels in zip(splits.inputs.values(), splits.labels.values(), strict=True):
@@ -93,12 +108,12 @@ def test_speech_rows(speech):
 
 
 def test_no_voice_crosses_the_splits():
-    data = settings.load().data["spoken"]
-    utterances = spoken.script(data.source, spoken.Synthesiser().variants())
+    source, _ = settings.data(settings.load(), "spoken")
+    utterances = spoken.script(source, spoken.Synthesiser().variants())
     timbres = {s: {u.voice.split("+")[1] for u in utterances if u.split == s} for s in ("train", "validation", "test")}
     assert not timbres["train"] & timbres["test"] and not timbres["train"] & timbres["validation"]
     assert not timbres["validation"] & timbres["test"]
-    assert len({u.voice for u in utterances if u.split == "test"}) == data.source.voices["test"]
+    assert len({u.voice for u in utterances if u.split == "test"}) == source.voices["test"]
 
 
 def test_stratified_is_disjoint_proportional_and_nested_in_the_seed():

@@ -11,7 +11,7 @@ import yaml
 
 from tests.conftest import ROOT
 
-TINY = {"datasets": ["segment"], "methods": ["npair", "moco"], "mixes": ["none", "imix"], "seeds": [0]}
+TINY = {"name": "tiny", "datasets": ["segment"], "methods": ["npair", "moco"], "mixes": ["none", "imix"], "seeds": [0]}
 ALL = {
     f"{stage}@segment-{method}-{mix}-0" for stage in ("pretrain", "evaluate") for method in ("npair", "moco") for mix in ("none", "imix")
 }
@@ -32,7 +32,9 @@ class Copy:
         return {line.split("'")[1] for line in self.run(*command).splitlines() if line.startswith("Running stage")}
 
     def stale(self) -> set[str]:
-        return set(json.loads(self.run("dvc", "status", "--json"))) - {"report"}
+        """What would run, once the parameters are resolved."""
+        self.run("dvc", "repro", "settings")
+        return set(json.loads(self.run("dvc", "status", "--json"))) - {"report@tiny"}
 
     def params(self) -> dict:
         return yaml.safe_load((self.folder / "params.yaml").read_text())
@@ -66,7 +68,8 @@ def clone(tmp_path_factory, environment):
     copy.run("dvc", "init", "-q")
     copy.run("dvc", "config", "core.analytics", "false")
     ran = copy.stages_run("dvc", "repro")
-    assert ran == ALL | {"code_pretrain", "code_evaluate", "fetch@segment", "preprocess@segment", "baseline@segment-0", "report"}
+    once = {"settings", "code_pretrain", "code_evaluate", "fetch@segment", "preprocess@segment", "baseline@segment-0", "report@tiny"}
+    assert ran == ALL | once
     copy.run("git", "add", "-A")
     copy.run("git", "commit", "-qm", "first")
     return copy
@@ -74,10 +77,13 @@ def clone(tmp_path_factory, environment):
 
 @pytest.fixture
 def kept(clone):
-    """Put params.yaml back after the test."""
-    before = (clone.folder / "params.yaml").read_text()
+    """Put params.yaml and what was resolved from it back after the test."""
+    names = ("params.yaml", "dvc.lock")
+    before = [(clone.folder / name).read_bytes() for name in names]
     yield clone
-    (clone.folder / "params.yaml").write_text(before)
+    for name, content in zip(names, before, strict=True):
+        (clone.folder / name).write_bytes(content)
+    clone.run("dvc", "checkout", "-q", "--force", "settings")
 
 
 def test_a_second_run_runs_nothing(clone):
@@ -89,7 +95,7 @@ def test_git_sees_no_data(clone):
 
 
 def test_results_are_tidy_and_whole(clone):
-    rows = list(csv.DictReader((clone.folder / "reports/results.csv").open()))
+    rows = list(csv.DictReader((clone.folder / "reports/tiny/results.csv").open()))
     assert len(rows) == 2 + 4
     wanted = (
         "dataset, method, mix, seed, linear_accuracy, linear_accuracy_test_selected, balanced_accuracy, knn_accuracy, epochs, train_seconds"
@@ -98,7 +104,7 @@ def test_results_are_tidy_and_whole(clone):
     assert all(14 < float(row["linear_accuracy"]) <= float(row["linear_accuracy_test_selected"]) <= 100 for row in rows)
     assert {row["epochs"] for row in rows if row["method"] != "baseline"} == {"2"}
     for name in ("results.md", "gains.png", "gains.svg", "curves.png", "curves.svg", "metrics.json"):
-        assert (clone.folder / "reports" / name).stat().st_size > 100
+        assert (clone.folder / "reports/tiny" / name).stat().st_size > 100
     provenance = json.loads((clone.folder / "data/encoders/segment/npair/imix/0/provenance.json").read_text())
     assert {"settings", "versions", "device", "threads", "git", "seconds"} <= set(provenance)
 
@@ -115,7 +121,7 @@ def test_dvc_has_something_to_show(clone):
 @pytest.mark.parametrize(
     "key,value,stale",
     [
-        ("data.segment.source.name", "mnist", {"fetch@segment", "preprocess@segment"}),
+        ("data.spoken.source.seed", 1, set()),
         ("data.segment.rows.seed", 1, {"preprocess@segment"}),
         ("data.mnist.rows.seed", 1, set()),
         ("pretrain.momentum", 0.8, {s for s in ALL if s.startswith("pretrain")}),
@@ -139,7 +145,7 @@ MODULES = {
     "imix/objectives.py": {"code_pretrain"},
     "imix/evaluation.py": {"code_evaluate"},
     "imix/views/tabular.py": {"code_pretrain", "code_evaluate", "preprocess@segment"},
-    "imix/reporting/tables.py": {"report"},
+    "imix/reporting/tables.py": {"report@tiny"},
 }
 
 
@@ -154,11 +160,11 @@ def test_exactly_what_runs_a_module_becomes_stale(clone, module, stale):
 
 def test_an_experiment_reruns_what_it_touches(kept):
     ran = kept.stages_run("dvc", "exp", "run", "-S", "cell.segment.moco.imix.temperature=0.3")
-    assert ran == {"pretrain@segment-moco-imix-0", "evaluate@segment-moco-imix-0", "report"}
+    assert ran == {"pretrain@segment-moco-imix-0", "evaluate@segment-moco-imix-0", "settings", "report@tiny"}
     assert kept.params()["cell"]["segment"]["moco"]["imix"]["temperature"] == 0.3
-    assert kept.stages_run("dvc", "exp", "run", "-S", "grid.methods=[npair]") == {"report"}
+    assert kept.stages_run("dvc", "exp", "run", "-S", "grid.methods=[npair]") == {"settings", "report@tiny"}
     added = kept.stages_run("dvc", "exp", "run", "-S", "grid.seeds=[0,1]", "-S", "grid.methods=[npair]", "-S", "grid.mixes=[none]")
-    assert added == {"pretrain@segment-npair-none-1", "evaluate@segment-npair-none-1", "baseline@segment-1", "report"}
+    assert added == {"pretrain@segment-npair-none-1", "evaluate@segment-npair-none-1", "baseline@segment-1", "settings", "report@tiny"}
     kept.run("git", "checkout", "-q", ".")
     kept.run("dvc", "checkout", "-q", "--force")
 
@@ -176,7 +182,7 @@ def test_the_same_bytes_again(clone):
             "metrics/segment/moco/imix/0.json",
         )
     ]
-    files += [clone.folder / "reports" / name for name in ("results.md", "metrics.json", "gains.png", "gains.svg", "curves.svg")]
+    files += [clone.folder / "reports/tiny" / name for name in ("results.md", "metrics.json", "gains.png", "gains.svg", "curves.svg")]
     before = [file.read_bytes() for file in files]
     for file in files:
         file.unlink()
@@ -185,7 +191,7 @@ def test_the_same_bytes_again(clone):
         "preprocess": identity[:2],
         "pretrain": identity,
         "evaluate": identity,
-        "report": [],
+        "report": ["--study", "tiny"],
     }.items():
         clone.run("python", "-m", f"stages.{stage}", *arguments)
     assert [file.read_bytes() for file in files] == before
@@ -200,17 +206,17 @@ def test_the_same_bytes_again(clone):
 )
 def test_a_mistake_is_one_line_and_exit_code_1(kept, key, value, words):
     kept.set(key, value)
-    output = kept.run(
-        "python", "-m", "stages.pretrain", "--dataset", "segment", "--method", "npair", "--mix", "imix", "--seed", "0", code=1
-    )
-    lines = [line for line in output.splitlines() if not line.startswith("pretrain ")]
+    cell = ["--dataset", "segment", "--method", "npair", "--mix", "imix", "--seed", "0"]
+    commands = "python -m stages.settings && python -m stages.pretrain " + " ".join(cell)
+    output = kept.run("sh", "-c", commands, code=1)
+    lines = [line for line in output.splitlines() if not line.startswith(("settings:", "pretrain "))]
     assert len(lines) == 1 and words in lines[0] and lines[0].startswith("imix: error:")
 
 
 @pytest.mark.parametrize("arguments,words", [
-    (["fetch", "--dataset", "segmnet"], "params.yaml: data: no entry 'segmnet' (did you mean 'segment'?)"),
-    (["evaluate", "--dataset", "../x", "--method", "npair", "--mix", "imix", "--seed", "0"], "no entry '../x'"),
-    (["pretrain", "--dataset", "segment", "--method", "simclr", "--mix", "imix", "--seed", "0"], "method: no entry 'simclr'")])  # fmt: skip
+    (["fetch", "--dataset", "segmnet"], "data/settings/segmnet/source.json: not there"),
+    (["evaluate", "--dataset", "../x", "--method", "npair", "--mix", "imix", "--seed", "0"], "--dataset = '../x': must be a name"),
+    (["pretrain", "--dataset", "segment", "--method", "simclr", "--mix", "imix", "--seed", "0"], "--method: no entry 'simclr'")])  # fmt: skip
 def test_a_wrong_identity_is_one_line(clone, arguments, words):
     output = clone.run("python", "-m", f"stages.{arguments[0]}", *arguments[1:], code=1)
     assert words in output and "Traceback" not in output and len(output.splitlines()) == 1

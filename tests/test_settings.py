@@ -81,8 +81,13 @@ def test_later_layers_win(tmp_path):
         ("cell/segment/npair/icutmix", {"epochs": 60, "temperature": 0.1, "alpha": 1.0}, ["CutMix cuts images", "segment"]),
         ("probe/mnist/rates", [], ["probe.mnist.rates", "at least 1"]),
         ("probe/segment/copies", 3, ["probe.segment.copies = 3", "only images"]),
-        ("data/mnist/rows/validation", 1.0, ["data.mnist", "validation", "less than 1"]),
+        ("data/mnist/rows/validation", 1.0, ["data.mnist.rows.validation = 1.0", "less than 1"]),
         ("data/mnist/source/name", "minst", ["data.mnist", "'minst'"]),
+        ("data/cifar10/rows/trian", 5, ["data.cifar10.rows.trian", "did you mean 'train'"]),
+        ("data/covtype/rows/standardise", "test", ["data.covtype.rows.standardise", "'train' or 'all'"]),
+        ("sources/cifar10/checksum", "abc", ["sources.cifar10.checksum = 'abc'", "official"]),
+        ("sources/mnist", {"checksum": None}, ["sources.mnist", "'cifar10'"]),
+        ("grid/name", "../x", ["grid.name", "pattern"]),
     ],
 )
 def test_refused_in_one_line(tmp_path, keys, value, words):

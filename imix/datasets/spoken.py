@@ -21,7 +21,7 @@ from imix.errors import UserError
 from imix.files import write_bytes
 
 if TYPE_CHECKING:
-    from imix.settings import SpokenData, SpokenSource
+    from imix.settings import SpokenRows, SpokenSource
 
 COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 UNKNOWN = (
@@ -155,14 +155,14 @@ def fetch(source: SpokenSource, folder: Path) -> None:
     )
 
 
-def read(data: SpokenData, folder: Path) -> Splits:
+def read(source: SpokenSource, rows: SpokenRows, folder: Path) -> Splits:
     """To int16 clips (N, 16000), each word at a random place of its second; statistics of the clean spectrograms."""
     from safetensors.numpy import load
     from scipy.signal import resample_poly
 
     raw = load((folder / "clips.safetensors").read_bytes())
     utterances = list(csv.DictReader(io.StringIO((folder / "clips.csv").read_text())))
-    generator = np.random.default_rng(data.source.seed)
+    generator = np.random.default_rng(source.seed)
     divisor = np.gcd(RATE, int(raw["rate"]))
     spoken = np.split(raw["samples"], np.cumsum(raw["lengths"])[:-1])
     clips = np.zeros((len(spoken), RATE), np.int16)
@@ -175,7 +175,7 @@ def read(data: SpokenData, folder: Path) -> Splits:
     inputs, labels = {}, {}
     for name in SPLITS:
         here = split == name
-        silent = 0 if name == "test" else round(here.sum() * data.rows.silence / (1 - data.rows.silence))
+        silent = 0 if name == "test" else round(here.sum() * rows.silence / (1 - rows.silence))
         inputs[name] = np.concatenate([clips[here], np.zeros((silent, RATE), np.int16)])
         labels[name] = np.concatenate([words[here], np.full(silent, CLASSES.index("silence"))])
     mean, std = _spectrogram_statistics(inputs["train"])

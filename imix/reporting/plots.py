@@ -8,6 +8,7 @@ import pandas as pd
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from imix.files import replacing
 from imix.reporting.results import METHOD_NAMES, MIX_NAMES, gains
@@ -57,6 +58,8 @@ def plot_curves(histories: pd.DataFrame) -> Figure:
                 axis.fill_between(over.mean().index, over.min(), over.max(), color=COLOURS[method], alpha=0.12, linewidth=0)
         seeds = rows["seed"].nunique()
         axes[0].set(title=f"{dataset}: training loss (n = {seeds})", xlabel="epoch")
+        for axis in axes:
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes[1].set(title=f"{dataset}: kNN on validation rows, % (n = {seeds})", xlabel="epoch")
     grid[0][1].legend(fontsize=7, ncols=2)
     return figure

@@ -57,14 +57,16 @@ def read_json(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read ({error}); `dvc repro` makes it") from None
 
 
-def collect(grid: Grid, metrics: Callable[..., Path], encoders: Callable[..., Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """One row per data set, method, mix and seed of the grid, baselines first; and all histories, one row an epoch.
+def collect(
+    grid: Grid, metrics: Callable[..., Path], encoders: Callable[..., Path]
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, dict[str, Any]]]:
+    """One row per data set, method, mix and seed of the grid, baselines first; all histories, one row an epoch; data cards.
 
     Args:
         grid: what to read; other files may lie there.
         metrics, encoders: from (dataset, method, mix, seed) to the metrics file and the encoder's folder.
     """
-    rows, histories = [], []
+    rows, histories, cards = [], [], {}
     for dataset in grid.datasets:
         cells = [("baseline", kind) for kind in BASELINES] + [(method, mix) for method in grid.methods for mix in grid.mixes]
         for method, mix in cells:
@@ -76,9 +78,10 @@ def collect(grid: Grid, metrics: Callable[..., Path], encoders: Callable[..., Pa
                     folder = encoders(*identity.values())
                     provenance = read_json(folder / "provenance.json")
                     row |= {"epochs": provenance["settings"]["settings"]["epochs"], "train_seconds": provenance["seconds"]}
+                    cards[dataset] = provenance["data"]
                     histories.append(pd.read_csv(folder / "history.csv").assign(**identity))
                 rows.append(row)
-    return pd.DataFrame(rows), pd.concat(histories, ignore_index=True)
+    return pd.DataFrame(rows), pd.concat(histories, ignore_index=True), cards
 
 
 def cell(results: pd.DataFrame, dataset: str, method: str, mix: str, figure: str = "linear_accuracy") -> Spread:

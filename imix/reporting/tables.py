@@ -1,6 +1,7 @@
 """The tables of reports/results.md and of the README, as Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -70,7 +71,24 @@ def gain_sentence(results: pd.DataFrame) -> str:
     )
 
 
-def results_page(results: pd.DataFrame, grid: Grid) -> str:
+def data_table(cards: Mapping[str, Mapping[str, Any]]) -> str:
+    """What each data set was made of; an archive that is not the official one is shown as such."""
+    rows = []
+    for dataset, card in cards.items():
+        source, count = card["source"], card["rows"]
+        origin = "carried by a package" if "file" not in source else f"{source['file']}, {source['checksum'].replace(':', ' ')[:19]}…"
+        verdict = {True: " (official)", False: " (not the official archive)", None: ""}[source.get("official")]
+        unchecked = "" if source.get("verified", True) else ", unchecked"
+        total = count["train"] + count["validation"] * card["carved"]
+        shape = " × ".join(map(str, card["shape"]))
+        rows.append(
+            [dataset, f"{total:,}", f"{count['validation']:,} ({'of them' if card['carved'] else 'further'})", f"{count['test']:,}"]
+            + [str(len(card["classes"])), f"{shape} {card['dtype']}", origin + verdict + unchecked]
+        )
+    return markdown(["data", "train", "validation", "test", "classes", "row", "source"], rows)
+
+
+def results_page(results: pd.DataFrame, grid: Grid, cards: Mapping[str, Mapping[str, Any]]) -> str:
     """The whole of reports/results.md; nothing in it depends on how long anything took."""
     seeds = f"n = {len(grid.seeds)} seeds ({', '.join(map(str, grid.seeds))})"
     epochs = [
@@ -106,9 +124,13 @@ def results_page(results: pd.DataFrame, grid: Grid) -> str:
             "exp of the entropy of the singular values of the centred test features.",
             main_table(results, grid, "effective_rank"),
         ),
+        "Data": (
+            "Rows as trained and judged on. Validation rows `of them` are training rows that choices are made on.",
+            data_table(cards),
+        ),
         "Epochs": ("", markdown(["data", *(column_name(*column) for column in columns(grid))], epochs)),
     }
-    parts = [f"# Results\n\nMade by `dvc repro` from params.yaml; {seeds}. One row per training: [results.csv](results.csv).\n"]
+    parts = [f"# Results\n\nStudy `{grid.name}`, made by `dvc repro` from params.yaml; {seeds}. One row per training: [results.csv](results.csv).\n"]
     parts += [f"## {title}\n\n{text}\n\n{table}" if text else f"## {title}\n\n{table}" for title, (text, table) in tables.items()]
     parts.append("## Plots\n\n![Gains with 95 % intervals](gains.png)\n\n![Loss and kNN over epochs](curves.png)\n")
     return "\n".join(parts)

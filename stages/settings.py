@@ -1,0 +1,23 @@
+"""Resolve params.yaml into data/settings: one small file for every stage of the grid.
+
+A hundred stages that each name forty parameters make a lock file that DVC needs seconds to rewrite, after every stage.
+They name their one file instead, and run again when what it says has changed.
+"""
+
+import shutil
+
+from imix import settings
+from imix.errors import exit_cleanly
+from stages import say
+
+
+def main() -> None:
+    """Check params.yaml, every cell of it, and write what each stage needs."""
+    params = settings.load()
+    say("settings", "check params.yaml and resolve it", settings.FOLDER)
+    shutil.rmtree(settings.FOLDER, ignore_errors=True)
+    settings.write(params)
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)
