@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imix.datasets import Dataset
-from imix.features import BATCH, effective_rank, extract, feature_std, knn_accuracy
+from imix.features import BATCH, effective_rank, evenly, extract, feature_std, knn_accuracy
 from imix.settings import Probe
 from imix.views import Views
 
@@ -42,21 +42,21 @@ def train_probes(copies: list[Tensor], labels: Tensor, classes: int, settings: P
     bound = 1 / math.sqrt(dimension)
     # every rate starts from the same weights; a last row of ones carries the bias
     first = (torch.rand(dimension + 1, classes, generator=generator) * 2 - 1) * bound
-    weights = first.to(device).repeat(1, rates)  # (D + 1, R * C)
+    weights = first.T.to(device).repeat_interleave(rates, 0)  # (C * R, D + 1): the softmax runs over the slowest dimension
     velocity = torch.zeros_like(weights)
     copies = [F.pad(features, (0, 1), value=1.0) for features in copies]
-    one_hot = F.one_hot(labels, classes).float()
-    rate = torch.tensor(settings.rates, device=device).repeat_interleave(classes) * settings.batch_size / 256
+    one_hot = F.one_hot(labels, classes).float().T
+    rate = torch.tensor(settings.rates, device=device).repeat(classes)[:, None] * settings.batch_size / 256
     for epoch in range(settings.epochs):
         step = rate * 0.2 ** sum(epoch >= milestone for milestone in settings.milestones)
         features = copies[epoch % len(copies)]
         order = torch.randperm(len(labels), generator=generator).to(device)
         for rows in order.split(batch_size):
             x = features[rows]
-            error = (x @ weights).view(len(rows), rates, classes).softmax(2) - one_hot[rows][:, None]
-            velocity.mul_(settings.momentum).addmm_(x.T, error.view(len(rows), -1), alpha=1 / len(rows))
+            error = (weights @ x.T).view(classes, rates, len(rows)).softmax(0) - one_hot[:, None, rows]
+            velocity.mul_(settings.momentum).addmm_(error.flatten(0, 1), x, alpha=1 / len(rows))
             weights.addcmul_(velocity, step, value=-1)
-    stacked = weights.view(dimension + 1, rates, classes).transpose(0, 1)
+    stacked = weights.view(classes, rates, dimension + 1).permute(1, 2, 0)
     return Probes(stacked[:, :-1], stacked[:, -1])
 
 
@@ -99,8 +99,8 @@ def evaluate(encoder: nn.Module, views: Views, dataset: Dataset, settings: Probe
         "balanced_accuracy": float(balanced_accuracy(predictions[chosen], dataset.test_labels)),
         "knn_accuracy": knn_accuracy(train, dataset.train_labels, test, dataset.test_labels, settings.neighbours),
         "train_accuracy": float(accuracy(probes.predict(train)[chosen], dataset.train_labels)),
-        "feature_std": feature_std(test),
-        "effective_rank": effective_rank(test),
+        "feature_std": feature_std(evenly(test)),
+        "effective_rank": effective_rank(evenly(test)),
         "probe_rate": settings.rates[chosen],
         "test_accuracy_per_rate": on_test.tolist(),
         "validation_accuracy_per_rate": on_validation.tolist(),

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from imix.views import Views
 
+SPREAD_ROWS = 20_000  # of a large test set that the collapse figures are taken from
 BATCH = 500  # rows per forward pass; evaluation mode, so that it changes no figure
 
 
@@ -30,6 +31,11 @@ def knn_accuracy(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Ten
         nearest = bank_labels[(F.normalize(block, dim=1) @ bank.T).topk(k, dim=1).indices]
         right += (F.one_hot(nearest, int(bank_labels.max()) + 1).sum(1).argmax(1) == truth).sum()
     return float(right) / len(queries) * 100
+
+
+def evenly(features: Tensor) -> Tensor:
+    """About `SPREAD_ROWS` rows, evenly spaced; all of fewer than twice as many."""
+    return features[:: max(1, len(features) // SPREAD_ROWS)]
 
 
 def feature_std(features: Tensor) -> float:

@@ -62,7 +62,7 @@ def _threads() -> int:
 
 
 def provenance(settings: dict[str, Any], data: dict[str, Any], device: torch.device, seconds: float) -> dict[str, Any]:
-    """What produced a result: resolved settings, the data's card, versions, machine, git revision, and the seconds that the training took."""
+    """What produced a result: resolved settings, the data's card, versions, machine, git revision, seconds of training."""
     return {
         "settings": settings,
         "data": data,

@@ -215,7 +215,7 @@ def test_a_mistake_is_one_line_and_exit_code_1(kept, key, value, words):
 
 @pytest.mark.parametrize("arguments,words", [
     (["fetch", "--dataset", "segmnet"], "data/settings/segmnet/source.json: not there"),
-    (["evaluate", "--dataset", "../x", "--method", "npair", "--mix", "imix", "--seed", "0"], "--dataset = '../x': must be a name"),
+    (["baseline", "--dataset", "../x", "--seed", "0"], "--dataset = '../x': must be a name"),
     (["pretrain", "--dataset", "segment", "--method", "simclr", "--mix", "imix", "--seed", "0"], "--method: no entry 'simclr'")])  # fmt: skip
 def test_a_wrong_identity_is_one_line(clone, arguments, words):
     output = clone.run("python", "-m", f"stages.{arguments[0]}", *arguments[1:], code=1)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imix.errors import UserError
-from imix.files import write_bytes, write_json
+from imix.files import replacing, sha256, write_bytes, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -95,13 +95,15 @@ def save(splits: Splits, folder: Path, facts: dict[str, Any]) -> None:
     Raises:
         UserError: values that no training could mean: NaN or infinite numbers, labels out of range, a class without rows.
     """
-    from safetensors.numpy import save as serialise
+    from safetensors.numpy import save_file
 
     _check(splits, folder)
     arrays = {name: splits.inputs[name] for name in SPLITS} | {f"{name}_labels": splits.labels[name] for name in SPLITS}
     background = np.zeros((0, 0), np.int16) if splits.background is None else splits.background
     arrays |= {"mean": splits.mean, "std": splits.std, "background": background}
-    content = serialise({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    with replacing(folder / "tensors.safetensors") as temporary:
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
+        digest = sha256(temporary)
     card = {
         "rows": {name: len(splits.labels[name]) for name in SPLITS},
         "rows_per_class": {name: np.bincount(splits.labels[name], minlength=len(splits.classes)).tolist() for name in SPLITS},
@@ -113,9 +115,8 @@ def save(splits: Splits, folder: Path, facts: dict[str, Any]) -> None:
         "column_groups": list(splits.column_groups),
         "numbers": splits.numbers,
         "source": facts,
-        "sha256": hashlib.sha256(content).hexdigest(),
+        "sha256": digest,
     }
-    write_bytes(folder / "tensors.safetensors", content)
     write_json(folder / "card.json", card)
 
 
@@ -139,16 +140,17 @@ def load(folder: Path, device: torch.device) -> Dataset:
         UserError: a file that is missing, or not what its card says.
     """
     import torch
-    from safetensors.torch import load as deserialise
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
 
+    path = folder / "tensors.safetensors"
     try:
         card = json.loads((folder / "card.json").read_text())
-        content = (folder / "tensors.safetensors").read_bytes()
-    except (OSError, ValueError) as error:
+        if sha256(path) != card["sha256"]:
+            raise UserError(f"{path}: not the file that card.json describes; `dvc repro -f preprocess` remakes it")
+        tensors = load_file(path, str(device))
+    except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"{folder}: cannot be read ({error}); `dvc repro preprocess` makes it") from None
-    if hashlib.sha256(content).hexdigest() != card["sha256"]:
-        raise UserError(f"{folder}/tensors.safetensors: not the file that card.json describes; `dvc repro -f preprocess` remakes it")
-    tensors = {name: tensor.to(device) for name, tensor in deserialise(content).items()}
     fit, fit_labels = tensors.pop("train"), tensors.pop("train_labels")
     train, train_labels = fit, fit_labels
     if card["carved"]:

@@ -82,8 +82,15 @@ def data_table(cards: Mapping[str, Mapping[str, Any]]) -> str:
         total = count["train"] + count["validation"] * card["carved"]
         shape = " × ".join(map(str, card["shape"]))
         rows.append(
-            [dataset, f"{total:,}", f"{count['validation']:,} ({'of them' if card['carved'] else 'further'})", f"{count['test']:,}"]
-            + [str(len(card["classes"])), f"{shape} {card['dtype']}", origin + verdict + unchecked]
+            [
+                dataset,
+                f"{total:,}",
+                f"{count['validation']:,} ({'of them' if card['carved'] else 'further'})",
+                f"{count['test']:,}",
+                str(len(card["classes"])),
+                f"{shape} {card['dtype']}",
+                origin + verdict + unchecked,
+            ]
         )
     return markdown(["data", "train", "validation", "test", "classes", "row", "source"], rows)
 
@@ -130,7 +137,7 @@ def results_page(results: pd.DataFrame, grid: Grid, cards: Mapping[str, Mapping[
         ),
         "Epochs": ("", markdown(["data", *(column_name(*column) for column in columns(grid))], epochs)),
     }
-    parts = [f"# Results\n\nStudy `{grid.name}`, made by `dvc repro` from params.yaml; {seeds}. One row per training: [results.csv](results.csv).\n"]
+    parts = [f"# Results\n\nStudy `{grid.name}`, made by `dvc repro`; {seeds}. One row per training: [results.csv](results.csv).\n"]
     parts += [f"## {title}\n\n{text}\n\n{table}" if text else f"## {title}\n\n{table}" for title, (text, table) in tables.items()]
     parts.append("## Plots\n\n![Gains with 95 % intervals](gains.png)\n\n![Loss and kNN over epochs](curves.png)\n")
     return "\n".join(parts)

@@ -42,7 +42,8 @@ class Views:
 
     def clean(self, rows: Tensor) -> Tensor:
         """The spectrograms of the clips as they are, (N, 1, 32, 32)."""
-        return self._spectrogram(power(self._stft(rows.float() / 2**15)))
+        blocks = rows.split(self._block(rows))
+        return torch.cat([self._spectrogram(power(self._stft(block.float() / 2**15))) for block in blocks])
 
     def __call__(self, rows: Tensor, which: int, generator: torch.Generator) -> Tensor:
         """A random view of every clip, (N, 1, 32, 32); both views are drawn alike."""
@@ -59,8 +60,12 @@ class Views:
         shift = drawn(0, -s.shift, s.shift + 1).floor().long()
         share = drawn(0, 0, s.noise)
         parameters = (amplitude, speed, rate, shift, share, self._noise_places(size, generator))
-        block = BLOCK if rows.device.type == "cpu" else size
-        return torch.cat([self._view(*part) for part in zip(*(z.split(block) for z in (rows, *parameters)), strict=True)])
+        blocks = zip(*(z.split(self._block(rows)) for z in (rows, *parameters)), strict=True)
+        return torch.cat([self._view(*block) for block in blocks])
+
+    @staticmethod
+    def _block(rows: Tensor) -> int:
+        return BLOCK if rows.device.type == "cpu" else len(rows)
 
     def _view(self, rows: Tensor, amplitude: Tensor, speed: Tensor, rate: Tensor, shift: Tensor, share: Tensor, noise_at: Tensor) -> Tensor:
         """The spectrograms of some clips.

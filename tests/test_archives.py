@@ -1,0 +1,455 @@
+"""The four archives: fetched, verified and read; nothing here leaves the machine."""
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import socket
+import tarfile
+import threading
+import wave
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imix.datasets import archives, cifar, covtype, speech_commands
+from imix.datasets.archives import OFFICIAL, fetch, members
+from imix.errors import UserError
+from imix.settings import CommandRows, SplitRows, StandardisedRows, VerifiedSource
+
+FILE = OFFICIAL["cifar10"].file
+ALL = SplitRows(train=None, validation=0.5, test=None, seed=0)
+COMMANDS = CommandRows(silence=0.25, train=None, validation=None, test=None, seed=0)
+TABLE = StandardisedRows(train=None, validation=0.2, test=None, standardise="train", seed=0)
+
+
+def source(name="cifar10", checksum=None):
+    return VerifiedSource(name=name, checksum=checksum)
+
+
+def sha256(content):
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def tar(path, contents):
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in contents.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+def wav(samples, rate=16_000, channels=1):
+    content = io.BytesIO()
+    with wave.open(content, "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(np.asarray(samples, "<i2").tobytes())
+    return content.getvalue()
+
+
+# --- fetch
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path, monkeypatch):
+    """An empty store, no pauses, and official addresses that nothing answers."""
+    monkeypatch.setattr(archives, "STORE", tmp_path / "store")
+    monkeypatch.setattr(archives, "PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(archives, "OFFICIAL", {n: a._replace(url=f"http://127.0.0.1:9/{a.file}") for n, a in OFFICIAL.items()})
+    monkeypatch.delenv("IMIX_DATA_MIRROR", raising=False)
+    monkeypatch.setenv("NO_PROXY", "*")
+    return tmp_path / "store"
+
+
+class Handler(SimpleHTTPRequestHandler):
+    def do_GET(self):
+        self.server.requests.append(self.path)
+        if not self.server.broken:
+            return super().do_GET()
+        self.server.broken -= 1
+        content = Path(self.translate_path(self.path)).read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2])
+        return None
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Serves tmp_path/mirror, which holds one archive; the first ``broken`` answers end halfway."""
+    (tmp_path / "mirror").mkdir()
+    tar(tmp_path / "mirror" / FILE, {"a": os.urandom(300_000)})
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=tmp_path / "mirror")) as server:
+        server.requests, server.broken = [], 0
+        server.url = f"http://127.0.0.1:{server.server_address[1]}"
+        server.content = (tmp_path / "mirror" / FILE).read_bytes()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def official(monkeypatch, url, checksum):
+    monkeypatch.setitem(archives.OFFICIAL, "cifar10", archives.Archive(FILE, url, checksum))
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a connection was tried")
+
+    return lambda: monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.mark.parametrize("algorithm", ["md5", "sha256"])
+def test_fresh_download_then_nothing_to_do(server, store, tmp_path, monkeypatch, no_network, algorithm):
+    checksum = f"{algorithm}:{hashlib.new(algorithm, server.content).hexdigest()}"
+    official(monkeypatch, f"{server.url}/{FILE}", checksum)
+    fetch(source(checksum="official"), tmp_path / "raw")
+    assert names(tmp_path / "raw") == [FILE, "source.json"] and names(store) == [FILE]
+    assert (tmp_path / "raw" / FILE).read_bytes() == server.content
+    assert (tmp_path / "raw" / FILE).samefile(store / FILE)
+    record = (tmp_path / "raw" / "source.json").read_bytes()
+    expected = {"file": FILE, "checksum": sha256(server.content), "rule": "official", "verified": True, "official": True}
+    assert json.loads(record) == expected
+    no_network()
+    fetch(source(checksum="official"), tmp_path / "raw")  # again, over what is there
+    fetch(source(checksum="official"), tmp_path / "other")
+    assert len(server.requests) == 1 and (tmp_path / "other" / "source.json").read_bytes() == record
+
+
+def test_copied_where_links_fail(server, store, tmp_path, monkeypatch):
+    monkeypatch.setenv("IMIX_DATA_MIRROR", str(tmp_path / "mirror"))
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError("another disk")))
+    fetch(source(checksum=sha256(server.content)), tmp_path / "raw")
+    assert (tmp_path / "raw" / FILE).read_bytes() == server.content and not (tmp_path / "raw" / FILE).samefile(store / FILE)
+
+
+def test_interrupted_download(server, store, tmp_path, monkeypatch, capsys):
+    official(monkeypatch, f"{server.url}/{FILE}", sha256(server.content))
+    server.broken = 3
+    with pytest.raises(UserError, match=rf"{server.url}/{FILE}: download failed \(.*IncompleteRead.*IMIX_DATA_MIRROR") as error:
+        fetch(source(), tmp_path / "raw")  # without a checksum, too
+    assert "\n" not in str(error.value) and len(server.requests) == 3
+    assert names(store) == [] and not (tmp_path / "raw").exists()
+    (store / f".{FILE}.tmp").write_bytes(b"left by a killed process")
+    server.broken = 2
+    fetch(source(checksum="official"), tmp_path / "raw")
+    assert names(store) == [FILE] and (store / FILE).read_bytes() == server.content
+    assert f"imix: downloading {server.url}/{FILE}" in capsys.readouterr().err
+
+
+def test_wrong_checksum(server, store, tmp_path, monkeypatch):
+    wanted = "md5:" + "0" * 32
+    official(monkeypatch, f"{server.url}/{FILE}", wanted)
+    with pytest.raises(UserError) as error:
+        fetch(source(checksum="official"), tmp_path / "raw")
+    for word in (FILE, f"md5:{hashlib.md5(server.content).hexdigest()}", wanted, f"{server.url}/{FILE}", f"{FILE}.refused"):
+        assert word in str(error.value)
+    assert "params.yaml" not in str(error.value) and names(store) == [f"{FILE}.refused"] and not (tmp_path / "raw").exists()
+
+
+@pytest.mark.parametrize("http", [False, True])
+def test_mirror(server, store, tmp_path, monkeypatch, http):
+    """One that has other bytes than the official ones: refused, until its own checksum is named."""
+    monkeypatch.setenv("IMIX_DATA_MIRROR", f"{server.url}/" if http else str(tmp_path / "mirror"))
+    own = sha256(server.content)
+    with pytest.raises(UserError, match=rf"must be md5:c32a.*it came from .*{FILE}.*sources\.cifar10\.checksum in params\.yaml.*{own}"):
+        fetch(source(checksum="official"), tmp_path / "raw")
+    assert names(store) == [f"{FILE}.refused"]
+    fetch(source(checksum=own), tmp_path / "raw")
+    assert names(store) == [FILE, f"{FILE}.refused"] and len(server.requests) == 2 * http
+    record = json.loads((tmp_path / "raw" / "source.json").read_text())
+    assert record == {"file": FILE, "checksum": own, "rule": own, "verified": True, "official": False}
+    assert str(tmp_path) not in json.dumps(record)
+
+
+@pytest.mark.parametrize("url", [False, True])
+def test_mirror_without_the_file(server, tmp_path, monkeypatch, url):
+    mirror = server.url if url else str(tmp_path / "nowhere")
+    monkeypatch.setenv("IMIX_DATA_MIRROR", mirror)
+    words = rf"{mirror}/covtype.data.gz: .*404" if url else rf"IMIX_DATA_MIRROR = {mirror}: covtype.data.gz .*No such file"
+    with pytest.raises(UserError, match=words):
+        fetch(source("covtype", checksum="official"), tmp_path / "raw")
+    assert len(server.requests) == url  # what is not there is not asked for again
+
+
+def test_unchecked(server, store, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("IMIX_DATA_MIRROR", str(tmp_path / "mirror"))
+    fetch(source(), tmp_path / "raw")
+    assert f"warning: {FILE} is not checked" in capsys.readouterr().err
+    record = json.loads((tmp_path / "raw" / "source.json").read_text())
+    assert record == {"file": FILE, "checksum": sha256(server.content), "rule": None, "verified": False, "official": False}
+
+
+def test_offline_with_nothing(store, tmp_path):
+    with pytest.raises(UserError, match=rf"http://127.0.0.1:9/{FILE}: download failed \(.*refused.*IMIX_DATA_MIRROR") as error:
+        fetch(source(checksum="official"), tmp_path / "raw")
+    assert "\n" not in str(error.value) and len(str(error.value)) < 250 and names(store) == []
+
+
+def test_altered_in_the_store(server, store, tmp_path, monkeypatch, capsys):
+    official(monkeypatch, f"{server.url}/{FILE}", sha256(server.content))
+    store.mkdir()
+    (store / FILE).write_bytes(b"altered")
+    fetch(source(checksum="official"), tmp_path / "raw")
+    assert (store / FILE).read_bytes() == server.content and (store / f"{FILE}.refused").read_bytes() == b"altered"
+    assert "obtaining it anew" in capsys.readouterr().err
+
+
+# --- members
+
+
+def test_damaged(tmp_path):
+    path = tmp_path / "a.tar.gz"
+    tar(path, {"one": os.urandom(50_000), "two": os.urandom(50_000)})
+    whole = path.read_bytes()
+    assert [name for name, _ in members(path)] == ["one", "two"]
+    for content in (whole[:60_000], whole[:-4], whole[:-8] + b"12345678", b"no gzip", gzip.compress(b"no tar" * 500)):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"a\.tar\.gz: damaged \("):
+            list(members(path))
+
+
+@pytest.mark.parametrize("name", ["../outside", "/outside", "a/../../outside"])
+def test_outside_of_the_archive(tmp_path, name):
+    tar(tmp_path / "a.tar.gz", {"./in/side": b"1", name: b"2"})
+    reader = members(tmp_path / "a.tar.gz")
+    assert next(reader) == ("in/side", b"1")
+    with pytest.raises(UserError, match=f"a.tar.gz: {name}: lies outside"):
+        next(reader)
+    assert names(tmp_path) == ["a.tar.gz"]
+
+
+# --- CIFAR
+
+
+def records(labels, values, label_bytes=1):
+    """Records of one colour each: red = value, green = value + 1, blue = value + 2, the first red pixel 255."""
+    content = b""
+    for label, value in zip(labels, values, strict=True):
+        planes = np.repeat(np.array([value, value + 1, value + 2], np.uint8), 1024)
+        planes[0] = 255
+        content += bytes([19] * (label_bytes - 1) + [label]) + planes.tobytes()
+    return content
+
+
+def cifar10(folder, **changes):
+    contents = {f"data_batch_{i + 1}.bin": records(range(10), range(10 * i, 10 * i + 10)) for i in range(5)}
+    contents |= {"test_batch.bin": records([3, 9], [100, 101])} | changes
+    tar(folder / FILE, {f"cifar-10-batches-bin/{name}": content for name, content in contents.items() if content is not None})
+
+
+def test_cifar10(tmp_path):
+    cifar10(tmp_path)
+    splits = cifar.read(source(), ALL, tmp_path)
+    assert {s: (x.shape, x.dtype) for s, x in splits.inputs.items()} == {
+        "train": ((25, 3, 32, 32), np.uint8), "validation": ((25, 3, 32, 32), np.uint8), "test": ((2, 3, 32, 32), np.uint8)}  # fmt: skip
+    assert splits.labels["test"].tolist() == [3, 9] and splits.classes[3] == "cat" and splits.carved
+    assert splits.inputs["test"][1, :, 5, 7].tolist() == [101, 102, 103] and splits.inputs["test"][1, 0, 0].tolist() == [255] + [101] * 31
+    for split in ("train", "validation"):
+        assert (splits.inputs[split][:, 0, 1, 1] % 10 == splits.labels[split]).all()
+    training = np.concatenate([splits.inputs["train"], splits.inputs["validation"]])
+    assert sorted(training[:, 0, 1, 1].tolist()) == list(range(50))
+    assert np.allclose(splits.mean, (training / 255).mean((0, 2, 3))) and np.allclose(splits.std, (training / 255).std((0, 2, 3)))
+    chosen = cifar.read(source(), SplitRows(train=20, validation=0.5, test=1, seed=1), tmp_path)
+    assert {s: len(x) for s, x in chosen.labels.items()} == {"train": 10, "validation": 10, "test": 1}
+    assert np.bincount(chosen.labels["train"]).tolist() == [1] * 10
+    with pytest.raises(UserError, match=rf"{FILE}: rows.test: 3 rows wanted, the source has 2"):
+        cifar.read(source(), SplitRows(train=20, validation=0.5, test=3, seed=1), tmp_path)
+
+
+def test_cifar100_has_fine_labels(tmp_path):
+    contents = {"train.bin": records(range(100), range(100), 2), "test.bin": records([0, 99], [7, 8], 2)}
+    tar(tmp_path / OFFICIAL["cifar100"].file, {f"cifar-100-binary/{name}": content for name, content in contents.items()})
+    splits = cifar.read(source("cifar100"), ALL, tmp_path)
+    assert splits.labels["test"].tolist() == [0, 99] and (splits.inputs["train"][:, 0, 1, 1] == splits.labels["train"]).all()
+    assert len(splits.classes) == 100 and sorted(splits.classes) == splits.classes and splits.classes[99] == "worm"
+
+
+@pytest.mark.parametrize("changes,words", [
+    ({"data_batch_3.bin": None}, "no member cifar-10-batches-bin/data_batch_3.bin"),
+    ({"test_batch.bin": records([1], [1])[:-1]}, "test_batch.bin: 3072 bytes are not records of 3073"),
+    ({"test_batch.bin": b""}, "test_batch.bin: 0 bytes"),
+    ({"data_batch_1.bin": records([10], [1])}, r"data_batch_1.bin: label 10; must be 0\.\.9"),
+])  # fmt: skip
+def test_cifar_refuses(tmp_path, changes, words):
+    cifar10(tmp_path, **changes)
+    with pytest.raises(UserError, match=f"{FILE}: .*{words}"):
+        cifar.read(source(), ALL, tmp_path)
+
+
+# --- CovType
+
+
+def forest(rows=15_130):
+    """A row's first number is its place; number 2 is constant; flags 5 and 20; classes in turn."""
+    table = np.zeros((rows, 55), np.int64)
+    table[:, 0], table[:, 1], table[:, 10 + 5], table[:, 10 + 20] = np.arange(rows), 7, 1, 1
+    table[:, -1] = np.arange(rows) % 7 + 1
+    return table
+
+
+def covtype_archive(folder, table):
+    with gzip.open(folder / OFFICIAL["covtype"].file, "wt", compresslevel=1) as file:
+        np.savetxt(file, table, "%d", ",")
+
+
+def test_covtype(tmp_path):
+    covtype_archive(tmp_path, forest())
+    splits = covtype.read(source("covtype"), TABLE, tmp_path)
+    assert {s: (x.shape, x.dtype) for s, x in splits.inputs.items()} == {
+        "train": ((12_096, 54), np.float32), "validation": ((3_024, 54), np.float32), "test": ((10, 54), np.float32)}  # fmt: skip
+    assert splits.inputs["test"][:, 0].tolist() == list(range(15_120, 15_130))
+    for split, inputs in splits.inputs.items():
+        assert (inputs[:, 0] % 7 == splits.labels[split]).all()
+    training = np.concatenate([splits.inputs["train"], splits.inputs["validation"]])
+    assert sorted(training[:, 0].tolist()) == list(range(15_120))
+    assert splits.mean.shape == splits.std.shape == (10,) and (splits.mean[0], splits.mean[1], splits.std[1]) == (7559.5, 7, 1)
+    assert splits.std[0] == pytest.approx(np.arange(15_120).std())
+    assert (splits.column_groups, splits.numbers, splits.carved, splits.classes[6]) == ((10, 4, 40), 10, True, "Krummholz")
+
+
+def test_covtype_statistics_of_the_chosen_rows_or_as_published(tmp_path):
+    covtype_archive(tmp_path, forest())
+    some = covtype.read(source("covtype"), TABLE.model_copy(update={"train": 70, "test": 7}), tmp_path)
+    training = np.concatenate([some.inputs["train"], some.inputs["validation"]])
+    assert len(training) == 70 and len(some.labels["test"]) == 7 and some.inputs["test"][:, 0].min() >= 15_120
+    assert np.allclose(some.mean, training[:, :10].mean(0)) and some.std[0] == pytest.approx(training[:, 0].std())
+    leaking = covtype.read(source("covtype"), TABLE.model_copy(update={"train": 70, "standardise": "all"}), tmp_path)
+    assert leaking.mean[0] == pytest.approx(np.arange(15_130).mean()) and leaking.std[0] == pytest.approx(np.arange(15_130).std())
+
+
+def test_covtype_refuses(tmp_path):
+    path = tmp_path / OFFICIAL["covtype"].file
+
+    def refused(words):
+        with pytest.raises(UserError, match=f"{path.name}: {words}"):
+            covtype.read(source("covtype"), TABLE, tmp_path)
+
+    table = forest()
+    for wrong in (0, 8):
+        table[15_125, -1] = wrong
+        covtype_archive(tmp_path, table)
+        refused(rf"class {wrong}; must be 1\.\.7")
+    covtype_archive(tmp_path, forest(15_120))
+    refused("15120 rows")
+    covtype_archive(tmp_path, forest()[:, 1:])
+    refused("54 columns")
+    row = ",".join("1" * 55)
+    for lines in ([row, row + ",1"], [row, row[:-2]], [row, row[:-1] + "x"], [row, row[:-1] + "1.5"], [row, row[:-1] + "9" * 12], []):
+        path.write_bytes(gzip.compress("\n".join(lines).encode()))
+        refused("not a table of integers")
+    covtype_archive(tmp_path, forest())
+    path.write_bytes(path.read_bytes()[:-1000])
+    refused("damaged")
+
+
+# --- Speech Commands
+
+WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", "bed", "zero")
+
+
+def speech(folder, seed=0, **changes):
+    """Speakers a, b train, c validates, d is tested; each says every word, as samples of its own value; d briefly."""
+    said = {f"./{word}/{speaker}_nohash_0.wav": (i, j) for j, speaker in enumerate("abcd") for i, word in enumerate(WORDS)}
+    contents = {name: wav(np.full(20_000 if j < 3 else 10_000, 100 * j + i + 1)) for name, (i, j) in said.items()}
+    contents |= {f"./_background_noise_/{k}.wav": wav(np.full(17_000 + k, k)) for k in range(2)}
+    contents |= {"./_background_noise_/README.md": b"noise", "./LICENSE": b"CC BY"}
+    for file, speaker in (("validation_list.txt", "c"), ("testing_list.txt", "d")):
+        contents[f"./{file}"] = "\n".join(name[2:] for name in said if f"/{speaker}_" in name).encode()
+    contents |= {f"./{name}": content for name, content in changes.items()}
+    order = np.random.default_rng(seed).permutation(sorted(name for name in contents if contents[name] is not None))
+    tar(folder / OFFICIAL["speech_commands"].file, {name: contents[name] for name in order})
+
+
+def test_speech_commands(tmp_path):
+    speech(tmp_path)
+    splits = speech_commands.read(source("speech_commands"), COMMANDS, tmp_path)
+    assert {s: (x.shape, x.dtype) for s, x in splits.inputs.items()} == {
+        "train": ((32, 16_000), np.int16), "validation": ((16, 16_000), np.int16), "test": ((12, 16_000), np.int16)}  # fmt: skip
+    assert splits.classes == ["unknown", "silence", *WORDS[:10]] and not splits.carved
+    assert np.bincount(splits.labels["train"]).tolist() == [4, 8] + [2] * 10
+    assert np.bincount(splits.labels["test"]).tolist() == [2, 0] + [1] * 10
+    for split, speakers in (("train", {0, 1}), ("validation", {2}), ("test", {3})):
+        for clip, label in zip(splits.inputs[split], splits.labels[split], strict=True):
+            if label == 1:
+                assert not clip.any()
+                continue
+            speaker, word = divmod(int(clip[0]) - 1, 100)
+            assert speaker in speakers and label == (word + 2 if word < 10 else 0)
+            assert (clip[: 10_000 if speaker == 3 else None] == clip[0]).all() and (speaker < 3 or not clip[10_000:].any())
+    assert splits.background.shape == (2, 17_000) and splits.background[:, 0].tolist() == [0, 1]
+    assert splits.mean.shape == splits.std.shape == (1,) and -80 <= splits.mean[0] < 0 < splits.std[0]
+
+
+def test_speech_commands_choice_is_independent_of_the_archives_order(tmp_path):
+    rows = CommandRows(silence=0, train=12, validation=6, test=12, seed=3)
+    chosen = []
+    for seed in (1, 2):
+        speech(tmp_path, seed)
+        chosen.append(speech_commands.read(source("speech_commands"), rows, tmp_path))
+    assert {s: len(x) for s, x in chosen[0].labels.items()} == {"train": 12, "validation": 6, "test": 12}
+    assert np.bincount(chosen[0].labels["train"]).tolist() == [2, 0] + [1] * 10
+    assert all((chosen[0].inputs[s] == chosen[1].inputs[s]).all() for s in chosen[0].inputs)
+
+
+@pytest.mark.parametrize("changes,words", [
+    ({"yes/a_nohash_0.wav": wav(np.ones(8000), rate=8000)}, "yes/a_nohash_0.wav: 8000 Hz, 1 channel"),
+    ({"yes/a_nohash_0.wav": wav(np.ones(8000), channels=2)}, "yes/a_nohash_0.wav: 16000 Hz, 2 channel"),
+    ({"yes/a_nohash_0.wav": wav([])}, "yes/a_nohash_0.wav: no samples"),
+    ({"yes/a_nohash_0.wav": b"RIFF"}, "yes/a_nohash_0.wav: not a wav"),
+    ({"validation_list.txt": None}, "no member validation_list.txt"),
+    ({"testing_list.txt": None}, "no member testing_list.txt"),
+    ({"_background_noise_/0.wav": None, "_background_noise_/1.wav": None}, "_background_noise_: must hold"),
+    ({"_background_noise_/0.wav": wav(np.ones(100))}, "_background_noise_: .* the shortest of 2 has 100"),
+])  # fmt: skip
+def test_speech_commands_refuses(tmp_path, changes, words):
+    speech(tmp_path, **changes)
+    with pytest.raises(UserError, match=f"{OFFICIAL['speech_commands'].file}: {words}"):
+        speech_commands.read(source("speech_commands"), COMMANDS, tmp_path)
+
+
+# --- the real data
+
+MIRROR = Path(os.environ.get("IMIX_TEST_MIRROR", Path(__file__).parents[2] / "shared" / "mirror"))
+real = pytest.mark.skipif(not MIRROR.is_dir(), reason=f"no real data: {MIRROR} is not there (IMIX_TEST_MIRROR)")
+
+
+@real
+@pytest.mark.parametrize("name,module,rows,sizes", [
+    ("cifar10", cifar, ALL, (5000, 5000, 2000)),
+    ("cifar100", cifar, ALL, (5000, 5000, 2000)),
+    ("covtype", covtype, TABLE, (12_096, 3_024, 12_000)),
+    ("speech_commands", speech_commands, COMMANDS.model_copy(update={"silence": 0.0}), (3003, 376, 1103)),
+])  # fmt: skip
+def test_real_data(tmp_path, monkeypatch, name, module, rows, sizes):
+    monkeypatch.setenv("IMIX_DATA_MIRROR", str(MIRROR))
+    checksums = {file: digest for digest, file in (line.split() for line in (MIRROR / "SHA256SUMS").read_text().splitlines())}
+    rule = f"sha256:{checksums[OFFICIAL[name].file]}"
+    fetch(source(name, rule), tmp_path)
+    assert json.loads((tmp_path / "source.json").read_text())["checksum"] == rule
+    splits = module.read(source(name, rule), rows, tmp_path)
+    assert tuple(map(len, splits.labels.values())) == tuple(map(len, splits.inputs.values())) == sizes
+    present = set(range(len(splits.classes))) - ({1} if name == "speech_commands" else set())
+    assert all(set(labels.tolist()) == present for labels in splits.labels.values())
+    assert np.isfinite(splits.mean).all() and (splits.std > 0).all()
+
+
+@real
+def test_real_class_names():
+    contents = dict(members(MIRROR / OFFICIAL["cifar100"].file))
+    assert contents["cifar-100-binary/fine_label_names.txt"].decode().split() == list(cifar.LAYOUTS["cifar100"].classes)
