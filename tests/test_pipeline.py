@@ -213,12 +213,16 @@ def test_a_mistake_is_one_line_and_exit_code_1(kept, key, value, words):
     assert len(lines) == 1 and words in lines[0] and lines[0].startswith("imix: error:")
 
 
-@pytest.mark.parametrize("arguments,words", [
-    (["fetch", "--dataset", "segmnet"], "data/settings/segmnet/source.json: not there"),
-    (["baseline", "--dataset", "../x", "--seed", "0"], "--dataset = '../x': must be a name"),
-    (["pretrain", "--dataset", "segment", "--method", "simclr", "--mix", "imix", "--seed", "0"], "--method: no entry 'simclr'")])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments,words",
+    [
+        ("fetch --dataset segmnet", "data/settings/segmnet/source.json: not there"),
+        ("baseline --dataset ../x --seed 0", "--dataset = '../x': must be a name"),
+        ("pretrain --dataset segment --method simclr --mix imix --seed 0", "--method: no entry 'simclr'"),
+    ],
+)
 def test_a_wrong_identity_is_one_line(clone, arguments, words):
-    output = clone.run("python", "-m", f"stages.{arguments[0]}", *arguments[1:], code=1)
+    output = clone.run("python", "-m", *f"stages.{arguments}".split(), code=1)
     assert words in output and "Traceback" not in output and len(output.splitlines()) == 1
 
 

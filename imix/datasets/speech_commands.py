@@ -44,6 +44,8 @@ def read(source: VerifiedSource, rows: CommandRows, folder: Path) -> Splits:
         here = sorted(name for name in names if _split(name, lists) == split)  # whatever the archive's order
         words = np.array([_label(name) for name in here], np.int64)
         chosen = choose(words, getattr(rows, split), rows.seed, f"{path}: rows.{split}")
+        if not len(chosen):
+            raise UserError(f"{path}: no clips for {split}")
         silent = 0 if split == "test" else round(len(chosen) * rows.silence / (1 - rows.silence))
         inputs[split] = np.zeros((len(chosen) + silent, RATE), np.int16)
         labels[split] = np.append(words[chosen], np.full(silent, CLASSES.index("silence")))
