@@ -78,14 +78,21 @@ def batches(rows: int, batch_size: int, generator: torch.Generator) -> Iterator[
 def mix_views(
     anchors: Tensor, keys: Tensor, mix: str, settings: Pretraining, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, mixing.Mixture | None]:
-    """Apply InputMix to both views and i-Mix to the first, as set: anchors, keys and the mixture, None without i-Mix."""
+    """Apply InputMix to both views and i-Mix to the first, as set: anchors, keys and, where labels are mixed, the mixture."""
     if settings.inputmix:
         anchors, keys = (mixing.inputmix(view, settings.inputmix, groups=settings.groups, generator=generator) for view in (anchors, keys))
     if mix == "none":
         return anchors, keys, None
     operator = {"imix": mixing.mixup, "icutmix": mixing.cutmix}[mix]
     mixture = operator(anchors, settings.alpha, groups=settings.groups, generator=generator)
-    return mixture.inputs, keys, mixture
+    return mixture.inputs if settings.mix_inputs else anchors, keys, mixture if settings.mix_labels else None
+
+
+def nested_rows(labels: Tensor, fraction: float, seed: int) -> Tensor:
+    """Indices of a share of the rows, at least one of each class, classes in proportion; a smaller share lies inside a larger."""
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    classes = [order[labels.cpu()[order] == label] for label in labels.unique().cpu()]
+    return torch.cat([rows[: math.ceil(len(rows) * fraction)] for rows in classes])
 
 
 class Training:
@@ -99,14 +106,17 @@ class Training:
     """
 
     def __init__(self, dataset: Dataset, method: str, mix: str, settings: Pretraining, seed: int) -> None:
-        if len(dataset.train) < settings.batch_size:
-            raise UserError(f"params.yaml: batch_size = {settings.batch_size}: must be at most the {len(dataset.train)} training rows")
         torch.manual_seed(seed)
+        self.rows = dataset.train
+        if settings.fraction < 1:
+            self.rows = self.rows[nested_rows(dataset.train_labels, settings.fraction, seed).to(dataset.train.device)]
+        if len(self.rows) < settings.batch_size:
+            raise UserError(f"params.yaml: batch_size = {settings.batch_size}: must be at most the {len(self.rows)} training rows")
         self.dataset, self.mix, self.settings = dataset, mix, settings
         self.device = dataset.train.device
         encoder, self.views = checkpoints.build(settings, dataset)
         self.method: nn.Module = METHODS[method](encoder, encoder.features, settings).to(self.device)
-        self.steps = len(dataset.train) // settings.batch_size
+        self.steps = len(self.rows) // settings.batch_size
         self.items_per_epoch = self.steps * settings.batch_size
         trained = [p for p in self.method.parameters() if p.requires_grad]
         self.optimiser = SGD(trained, settings.momentum, settings.weight_decay)
@@ -116,14 +126,18 @@ class Training:
 
     def step_loss(self, rows: Tensor) -> Tensor:
         """The loss of one batch of row indices."""
-        batch = self.dataset.train[rows.to(self.device)]
+        batch = self.rows[rows.to(self.device)]
         anchors, keys = (self.views(batch, which, self.streams.views) for which in (0, 1))
+        loss = self._loss(anchors, keys)
+        return (loss + self._loss(keys, anchors)) / 2 if self.settings.symmetric else loss
+
+    def _loss(self, anchors: Tensor, keys: Tensor) -> Tensor:
         anchors, keys, mixture = mix_views(anchors, keys, self.mix, self.settings, self.streams.mixing)
         lowered = self.settings.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16) if lowered else nullcontext():
             loss = self.method(anchors, keys, self.streams.mixing)
         if mixture is None:
-            return loss(torch.arange(len(batch), device=self.device)).mean()
+            return loss(torch.arange(len(anchors), device=self.device)).mean()
         return mixing.mixed_loss(loss, mixture.partner, mixture.lam)
 
     def run_epoch(self, progress: Progress) -> None:
@@ -134,7 +148,7 @@ class Training:
         """
         self.method.train()
         total = torch.zeros((), device=self.device)
-        for index, rows in enumerate(batches(len(self.dataset.train), self.settings.batch_size, self.streams.order)):
+        for index, rows in enumerate(batches(len(self.rows), self.settings.batch_size, self.streams.order)):
             rate = learning_rate(self.epoch * self.steps + index, self.steps, self.settings)
             loss = self.step_loss(rows)
             loss.backward()

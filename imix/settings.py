@@ -237,12 +237,18 @@ class Pretraining(Domain):
     precision: Literal["float32", "bfloat16"]
     inputmix: Annotated[int, Field(ge=0)]  # further inputs mixed into each, labels unchanged; 0 = off
     knn_every: Count  # epochs between two kNN figures on the validation rows
+    fraction: Annotated[float, Field(gt=0, le=1)]  # of the training rows, classes in proportion, that are trained on
+    mix_inputs: bool  # false: labels mixed, inputs not; a control
+    mix_labels: bool  # false: inputs mixed, labels not; a control
+    symmetric: bool  # the loss averaged over both directions, each view the anchor once
     alpha: Positive | None = None  # of Beta(alpha, alpha); cells that mix have one, plain cells none
 
     @model_validator(mode="after")
     def _consistent(self) -> "Pretraining":
         if self.batch_size % self.groups or self.batch_size // self.groups < 2:
             raise ValueError(f"groups {self.groups} must divide batch_size {self.batch_size} into blocks of two or more")
+        if not (self.mix_inputs or self.mix_labels):
+            raise ValueError("mix_inputs and mix_labels are both false: that is mix 'none'")
         if (self.schedule == "step") != bool(self.milestones):
             raise ValueError(f"milestones {self.milestones} go with schedule 'step', and only with it")
         if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:

@@ -24,6 +24,10 @@ BASE = {
     "projection": "mlpbn",
     "precision": "float32",
     "inputmix": 0,
+    "fraction": 1.0,
+    "mix_inputs": True,
+    "mix_labels": True,
+    "symmetric": False,
     "knn_every": 1,
 }
 OWN = {

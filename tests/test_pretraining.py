@@ -42,6 +42,7 @@ def dataset(rows=160, classes=4):
         column_groups=[4, 6],
         numbers=10,
         sha256="0",
+        card={},
     )
 
 
@@ -186,6 +187,33 @@ def test_inputmix_comes_before_imix_on_both_views(generator):
     assert mixture is None and not torch.equal(a, k) and not torch.equal(k, keys)
     a, k, mixture = pretraining.mix_views(anchors, keys, "imix", settings("npair"), generator)
     assert torch.equal(k, keys) and torch.equal(a, mixture.inputs)
+
+
+def test_controls_separate_inputs_from_labels(generator):
+    anchors, keys = torch.eye(40), torch.eye(40)
+    a, _, mixture = pretraining.mix_views(anchors, keys, "imix", settings("npair", mix_inputs=False), generator)
+    assert torch.equal(a, anchors) and (mixture.lam < 1).any()
+    a, _, mixture = pretraining.mix_views(anchors, keys, "imix", settings("npair", mix_labels=False), generator)
+    assert not torch.equal(a, anchors) and mixture is None
+
+
+def test_a_symmetric_loss_is_the_mean_of_both_directions():
+    training = pretraining.Training(dataset(), "npair", "none", settings("npair", "none", symmetric=True), 0)
+    one, two = (pretraining.Training(dataset(), "npair", "none", settings("npair", "none"), 0) for _ in range(2))
+    rows = torch.arange(40)
+    anchors, keys = (one.views(one.rows[rows], which, one.streams.views) for which in (0, 1))
+    assert float(training.step_loss(rows).detach()) == pytest.approx(
+        float((one._loss(anchors, keys) + two._loss(keys, anchors)).detach()) / 2, rel=1e-6
+    )
+
+
+def test_smaller_shares_lie_inside_larger_ones():
+    labels = torch.tensor([0] * 50 + [1] * 30 + [2])
+    shares = [set(pretraining.nested_rows(labels, fraction, 5).tolist()) for fraction in (0.1, 0.5, 1.0)]
+    assert shares[0] < shares[1] < shares[2] == set(range(81))
+    assert labels[sorted(shares[1])].bincount().tolist() == [25, 15, 1]
+    assert shares[1] != set(pretraining.nested_rows(labels, 0.5, 6).tolist())
+    assert len(pretraining.Training(dataset(), "npair", "imix", settings("npair", fraction=0.5), 0).rows) == 100
 
 
 def test_mistakes_are_told():
