@@ -76,14 +76,14 @@ def batches(rows: int, batch_size: int, generator: torch.Generator) -> Iterator[
 
 
 def mix_views(
-    anchors: Tensor, keys: Tensor, mix: str, settings: Pretraining, generator: torch.Generator
+    anchors: Tensor, keys: Tensor, settings: Pretraining, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, mixing.Mixture | None]:
     """Apply InputMix to both views and i-Mix to the first, as set: anchors, keys and, where labels are mixed, the mixture."""
     if settings.inputmix:
         anchors, keys = (mixing.inputmix(view, settings.inputmix, groups=settings.groups, generator=generator) for view in (anchors, keys))
-    if mix == "none":
+    if settings.mix == "none":
         return anchors, keys, None
-    operator = {"imix": mixing.mixup, "icutmix": mixing.cutmix}[mix]
+    operator = {"imix": mixing.mixup, "icutmix": mixing.cutmix}[settings.mix]
     mixture = operator(anchors, settings.alpha, groups=settings.groups, generator=generator)
     return mixture.inputs if settings.mix_inputs else anchors, keys, mixture if settings.mix_labels else None
 
@@ -99,20 +99,20 @@ class Training:
     """One training: everything that changes while it runs, so that it can be saved and continued.
 
     Args:
-        dataset: on the device. method, mix: names. settings: of this cell. seed: of weights, order, views and mixing.
+        dataset: on the device. method: its name. settings: of this cell. seed: of weights, order, views and mixing.
 
     Raises:
         UserError: fewer training rows than one batch.
     """
 
-    def __init__(self, dataset: Dataset, method: str, mix: str, settings: Pretraining, seed: int) -> None:
+    def __init__(self, dataset: Dataset, method: str, settings: Pretraining, seed: int) -> None:
         torch.manual_seed(seed)
         self.rows = dataset.train
         if settings.fraction < 1:
             self.rows = self.rows[nested_rows(dataset.train_labels, settings.fraction, seed).to(dataset.train.device)]
         if len(self.rows) < settings.batch_size:
             raise UserError(f"params.yaml: batch_size = {settings.batch_size}: must be at most the {len(self.rows)} training rows")
-        self.dataset, self.mix, self.settings = dataset, mix, settings
+        self.dataset, self.settings = dataset, settings
         self.device = dataset.train.device
         encoder, self.views = checkpoints.build(settings, dataset)
         self.method: nn.Module = METHODS[method](encoder, encoder.features, settings).to(self.device)
@@ -132,7 +132,7 @@ class Training:
         return (loss + self._loss(keys, anchors)) / 2 if self.settings.symmetric else loss
 
     def _loss(self, anchors: Tensor, keys: Tensor) -> Tensor:
-        anchors, keys, mixture = mix_views(anchors, keys, self.mix, self.settings, self.streams.mixing)
+        anchors, keys, mixture = mix_views(anchors, keys, self.settings, self.streams.mixing)
         lowered = self.settings.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16) if lowered else nullcontext():
             loss = self.method(anchors, keys, self.streams.mixing)

@@ -223,6 +223,7 @@ class Domain(Strict):
 class Pretraining(Domain):
     """Everything one training depends on, after merging."""
 
+    mix: Mix
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]
     groups: Count  # blocks of the batch that stand for processors: partners, BatchNorm and contrast set stay inside one
@@ -392,7 +393,9 @@ def resolve(params: Params, dataset: str, method: str, mix: str, path: Path = Pa
         merged |= layer
         origin |= dict.fromkeys(layer, name)
     cell = f"cell.{dataset}.{method}.{mix}"
-    settings = _validated(PRETRAINING[method], merged, str(path), origin, cell)
+    if "mix" in merged:
+        raise UserError(f"{path}: {origin['mix']}.mix: unknown key; the cell's own name says how it mixes")
+    settings = _validated(PRETRAINING[method], merged | {"mix": mix}, str(path), origin, cell)
     if (mix == "none") != (settings.alpha is None):
         wrong = "belongs to mixing cells only" if mix == "none" else "is missing: any positive number"
         raise UserError(f"{path}: {cell}.alpha {wrong}")

@@ -22,7 +22,7 @@ def main() -> None:
     say(label, f"{cell.epochs} epochs", folder)
     device = runtime.configure(args.seed)
     dataset = load(DATA / args.dataset / "tensors", device)
-    training = pretraining.Training(dataset, args.method, args.mix, cell, args.seed)
+    training = pretraining.Training(dataset, args.method, cell, args.seed)
     identity = {**vars(args), "settings": cell.model_dump()}
     resume = pretraining.resume_path(identity, dataset.sha256)
     started = time.monotonic()

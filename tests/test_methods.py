@@ -11,6 +11,7 @@ from imix.settings import PRETRAINING
 BASE = {
     "encoder": {"kind": "mlp", "width": 0.01},
     "views": {"kind": "tabular", "masking": [0.0, 0.0]},
+    "mix": "none",
     "epochs": 5,
     "batch_size": 8,
     "groups": 1,

@@ -57,6 +57,7 @@ def settings(method, mix="imix", **changes):
             "epochs": 8,
             "learning_rate": 0.5,
             "knn_every": 4,
+            "mix": mix,
             "alpha": None if mix == "none" else 1.0,
         }
         | changes
@@ -64,7 +65,7 @@ def settings(method, mix="imix", **changes):
 
 
 def train(method, mix="imix", seed=0, resume=None, **changes):
-    training = pretraining.Training(dataset(), method, mix, settings(method, mix, **changes), seed)
+    training = pretraining.Training(dataset(), method, settings(method, mix, **changes), seed)
     with Progress("test", 1000, 8) as progress:
         pretraining.run(training, progress, resume)
     return training
@@ -96,7 +97,7 @@ def test_interrupted_equals_uninterrupted(method, tmp_path, monkeypatch):
     whole = train(method)
     monkeypatch.setattr(pretraining, "SAVE_SECONDS", -1.0)  # save after every epoch
     resume = tmp_path / "state.pt"
-    killed = pretraining.Training(dataset(), method, "imix", settings(method), 0)
+    killed = pretraining.Training(dataset(), method, settings(method), 0)
     original, count = killed.run_epoch, iter(range(100))
 
     def dies(progress):
@@ -107,7 +108,7 @@ def test_interrupted_equals_uninterrupted(method, tmp_path, monkeypatch):
     killed.run_epoch = dies
     with Progress("test", 1000, 8) as progress, pytest.raises(KeyboardInterrupt):
         pretraining.run(killed, progress, resume)
-    continued = pretraining.Training(dataset(), method, "imix", settings(method), 0)
+    continued = pretraining.Training(dataset(), method, settings(method), 0)
     with Progress("test", 1000, 8) as progress:
         pretraining.run(continued, progress, resume)
     for a, b in zip(whole.method.state_dict().values(), continued.method.state_dict().values(), strict=True):
@@ -162,7 +163,7 @@ def test_learning_rate_schedule():
 
 
 def test_plain_and_mixed_share_weights_rows_and_views():
-    plain, mixed = (pretraining.Training(dataset(), "npair", mix, settings("npair", mix), 3) for mix in ("none", "imix"))
+    plain, mixed = (pretraining.Training(dataset(), "npair", settings("npair", mix), 3) for mix in ("none", "imix"))
     assert all(torch.equal(a, b) for a, b in zip(plain.method.parameters(), mixed.method.parameters(), strict=True))
     seen = []
     for training in (plain, mixed):
@@ -183,23 +184,23 @@ def test_plain_and_mixed_share_weights_rows_and_views():
 
 def test_inputmix_comes_before_imix_on_both_views(generator):
     anchors, keys = torch.eye(40), torch.eye(40)
-    a, k, mixture = pretraining.mix_views(anchors, keys, "none", settings("npair", "none", inputmix=2), generator)
+    a, k, mixture = pretraining.mix_views(anchors, keys, settings("npair", "none", inputmix=2), generator)
     assert mixture is None and not torch.equal(a, k) and not torch.equal(k, keys)
-    a, k, mixture = pretraining.mix_views(anchors, keys, "imix", settings("npair"), generator)
+    a, k, mixture = pretraining.mix_views(anchors, keys, settings("npair"), generator)
     assert torch.equal(k, keys) and torch.equal(a, mixture.inputs)
 
 
 def test_controls_separate_inputs_from_labels(generator):
     anchors, keys = torch.eye(40), torch.eye(40)
-    a, _, mixture = pretraining.mix_views(anchors, keys, "imix", settings("npair", mix_inputs=False), generator)
+    a, _, mixture = pretraining.mix_views(anchors, keys, settings("npair", mix_inputs=False), generator)
     assert torch.equal(a, anchors) and (mixture.lam < 1).any()
-    a, _, mixture = pretraining.mix_views(anchors, keys, "imix", settings("npair", mix_labels=False), generator)
+    a, _, mixture = pretraining.mix_views(anchors, keys, settings("npair", mix_labels=False), generator)
     assert not torch.equal(a, anchors) and mixture is None
 
 
 def test_a_symmetric_loss_is_the_mean_of_both_directions():
-    training = pretraining.Training(dataset(), "npair", "none", settings("npair", "none", symmetric=True), 0)
-    one, two = (pretraining.Training(dataset(), "npair", "none", settings("npair", "none"), 0) for _ in range(2))
+    training = pretraining.Training(dataset(), "npair", settings("npair", "none", symmetric=True), 0)
+    one, two = (pretraining.Training(dataset(), "npair", settings("npair", "none"), 0) for _ in range(2))
     rows = torch.arange(40)
     anchors, keys = (one.views(one.rows[rows], which, one.streams.views) for which in (0, 1))
     assert float(training.step_loss(rows).detach()) == pytest.approx(
@@ -213,11 +214,11 @@ def test_smaller_shares_lie_inside_larger_ones():
     assert shares[0] < shares[1] < shares[2] == set(range(81))
     assert labels[sorted(shares[1])].bincount().tolist() == [25, 15, 1]
     assert shares[1] != set(pretraining.nested_rows(labels, 0.5, 6).tolist())
-    assert len(pretraining.Training(dataset(), "npair", "imix", settings("npair", fraction=0.5), 0).rows) == 100
+    assert len(pretraining.Training(dataset(), "npair", settings("npair", fraction=0.5), 0).rows) == 100
 
 
 def test_mistakes_are_told():
     with pytest.raises(UserError, match="batch_size = 4000: must be at most the 200 training rows"):
-        pretraining.Training(dataset(), "npair", "imix", settings("npair", batch_size=4000), 0)
+        pretraining.Training(dataset(), "npair", settings("npair", batch_size=4000), 0)
     with pytest.raises(UserError, match="the loss is nan in epoch"):
         train("npair", learning_rate=1e18)
