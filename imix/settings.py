@@ -296,6 +296,54 @@ class Probe(Strict):
     seed: Seed  # plus the training's seed: initial weights and order of the rows
 
 
+class Ablation(Strict):
+    """One question, asked of any data set: the same trainings with something changed."""
+
+    question: str
+    methods: Annotated[list[Method], Field(min_length=1)]
+    mixes: Annotated[list[Mix], Field(min_length=1)]
+    axis: Literal["parameters", "rows", "epochs", "alpha"] | None = None  # what the values differ in, if it is a number
+    values: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]  # changes to a cell; "x0.5" multiplies what was there
+
+
+class Ablations(Strict):
+    """Which ablations run, on which data sets of the grid, with which seeds."""
+
+    run: list[Name]
+    datasets: list[Name]
+    seeds: list[Seed]
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Ablations":
+        for axis, values in self:
+            if len(set(values)) < len(values):
+                raise ValueError(f"{axis} {values} names a value twice")
+        if self.run and not (self.datasets and self.seeds):
+            raise ValueError("run names ablations, but datasets or seeds are empty; let run be [] for none")
+        return self
+
+
+class Variant(Strict):
+    """One training of an ablation, resolved."""
+
+    method: Method
+    mix: Mix
+    value: Name
+    settings: dict[str, Any]
+
+    def pretraining(self) -> Pretraining:
+        """The settings, as their method's class."""
+        return PRETRAINING[self.method].model_validate(self.settings)
+
+
+class Variants(Strict):
+    """All trainings of an ablation on one data set."""
+
+    question: str
+    axis: str | None
+    variants: list[Variant]
+
+
 class Verification(Strict):
     """What an archive's bytes are held against."""
 
@@ -313,6 +361,8 @@ class Params(Strict):
     recipe: dict[Name, dict[str, Any]]
     cell: dict[Name, dict[Method, dict[Mix, dict[str, Any]]]]
     probe: dict[Name, Probe]
+    ablations: Ablations
+    ablation: dict[Name, Ablation]
 
 
 class _Loader(yaml.SafeLoader):
@@ -371,8 +421,10 @@ def data(params: Params, dataset: str, path: Path = Path("params.yaml")) -> tupl
     return source, _validated(ROWS[block.source.name], block.rows, str(path), whole=f"data.{dataset}.rows")
 
 
-def resolve(params: Params, dataset: str, method: str, mix: str, path: Path = Path("params.yaml")) -> Pretraining:
-    """Merge the four layers of one cell and check the result.
+def resolve(
+    params: Params, dataset: str, method: str, mix: str, path: Path = Path("params.yaml"), change: tuple[str, Mapping[str, Any]] = ("", {})
+) -> Pretraining:
+    """Merge the four layers of one cell, and on top of them an ablation's ``change`` (its name, what it sets), and check the result.
 
     Raises:
         UserError: naming the layer that holds the offending key, the value and what is allowed.
@@ -392,6 +444,8 @@ def resolve(params: Params, dataset: str, method: str, mix: str, path: Path = Pa
     for name, layer in layers.items():
         merged |= layer
         origin |= dict.fromkeys(layer, name)
+    merged = _changed(merged, change[1], f"{path}: {change[0]}")
+    origin |= dict.fromkeys(change[1], change[0])
     cell = f"cell.{dataset}.{method}.{mix}"
     if "mix" in merged:
         raise UserError(f"{path}: {origin['mix']}.mix: unknown key; the cell's own name says how it mixes")
@@ -407,6 +461,45 @@ def resolve(params: Params, dataset: str, method: str, mix: str, path: Path = Pa
             f"{settings.views.kind!r}: 'mlp' goes with 'tabular', 'resnet' with the others"
         )
     return settings
+
+
+def _changed(block: Mapping[str, Any], change: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """``block`` with some values replaced; those of nested blocks one by one; "x2" doubles a number."""
+    result = dict(block)
+    for key, value in change.items():
+        old = block.get(key)
+        if isinstance(value, dict) and isinstance(old, dict):
+            value = _changed(old, value, f"{where}.{key}")
+        elif isinstance(value, str) and re.fullmatch(r"x\d+(\.\d+)?", value):
+            if not isinstance(old, int | float):
+                raise UserError(f"{where}.{key} = {value!r}: there is no number to multiply")
+            value = type(old)(round(old * float(value[1:]), 12) if isinstance(old, float) else max(1, round(old * float(value[1:]))))
+        result[key] = value
+    return result
+
+
+def variants(params: Params, name: str, dataset: str, path: Path = Path("params.yaml")) -> Variants:
+    """All trainings of one ablation on one data set.
+
+    Raises:
+        UserError: no such ablation, or a change that its cells cannot have.
+    """
+    ablation: Ablation = entry(params.ablation, name, f"{path}: ablation")
+    return Variants(
+        question=ablation.question,
+        axis=ablation.axis,
+        variants=[
+            Variant(
+                method=method,
+                mix=mix,
+                value=value,
+                settings=resolve(params, dataset, method, mix, path, (f"ablation.{name}.values.{value}", change)).model_dump(),
+            )
+            for value, change in ablation.values.items()
+            for method in ablation.methods
+            for mix in ablation.mixes
+        ],
+    )
 
 
 def domain(params: Params, dataset: str, path: Path = Path("params.yaml")) -> Domain:
@@ -425,6 +518,13 @@ def _check_grid(params: Params, path: Path) -> None:
         for method in params.grid.methods:
             for mix in params.grid.mixes:
                 resolve(params, dataset, method, mix, path)
+    for name in params.ablations.run:
+        for dataset in params.ablations.datasets:
+            if dataset not in params.grid.datasets:
+                raise UserError(
+                    f"{path}: ablations.datasets: {dataset!r} is not in grid.datasets; change either, or let ablations.run be []"
+                )
+            variants(params, name, dataset, path)
 
 
 def entry(block: Mapping[str, Any], key: str, where: str) -> Any:
@@ -473,6 +573,10 @@ def write(params: Params, folder: Path = FOLDER) -> None:
         files |= {f"{method}/{mix}": resolve(params, dataset, method, mix) for method in grid.methods for mix in grid.mixes}
         for name, settings in files.items():
             write_json(folder / dataset / f"{name}.json", settings.model_dump())
+    for name in params.ablations.run:
+        for dataset in params.ablations.datasets:
+            write_json(folder / "ablations" / name / f"{dataset}.json", variants(params, name, dataset).model_dump())
+    write_json(folder / "ablations.json", params.ablations.model_dump())
 
 
 def read(model: type[Model], *name: str, folder: Path = FOLDER) -> Model:

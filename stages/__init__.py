@@ -14,6 +14,7 @@ from imix import settings
 from imix.errors import UserError
 
 DATA = Path("data")
+REPORTS = Path("reports")
 
 
 def arguments(description: str, *names: str) -> argparse.Namespace:
@@ -43,6 +44,11 @@ def say(label: str, does: str, writes: Path | Sequence[Path]) -> None:
 def encoder_folder(dataset: str, method: str, mix: str, seed: int) -> Path:
     """Where a training writes."""
     return DATA / "encoders" / dataset / method / mix / str(seed)
+
+
+def ablation_folder(ablation: str, dataset: str, seed: int) -> Path:
+    """Where an ablation writes."""
+    return DATA / "ablations" / ablation / dataset / str(seed)
 
 
 def metrics_file(dataset: str, method: str, mix: str, seed: int) -> Path:

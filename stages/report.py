@@ -6,9 +6,8 @@ from imix import settings
 from imix.errors import UserError, exit_cleanly
 from imix.files import write_bytes, write_json
 from imix.reporting import plots, results, tables
-from stages import arguments, encoder_folder, metrics_file, say
+from stages import REPORTS, arguments, encoder_folder, metrics_file, say
 
-REPORTS = Path("reports")
 README = Path("README.md")
 
 

@@ -17,6 +17,9 @@ ALL = {
 }
 
 
+ABLATIONS = {"ablate@controls-segment-0", "ablate@contrast-segment-0"}
+
+
 class Copy:
     """A copy of the repository in a folder of its own, as a user's clone is."""
 
@@ -34,7 +37,7 @@ class Copy:
     def stale(self) -> set[str]:
         """What would run, once the parameters are resolved."""
         self.run("dvc", "repro", "settings")
-        return set(json.loads(self.run("dvc", "status", "--json"))) - {"report@tiny"}
+        return {stage for stage in json.loads(self.run("dvc", "status", "--json")) if not stage.startswith("report")}
 
     def params(self) -> dict:
         return yaml.safe_load((self.folder / "params.yaml").read_text())
@@ -59,6 +62,7 @@ def clone(tmp_path_factory, environment):
     copy = Copy(folder, environment)
     params = copy.params() | {"grid": TINY}
     params["pretrain"] |= {"warmup_epochs": 0}
+    params["ablations"] = {"run": ["controls", "contrast"], "datasets": ["segment"], "seeds": [0]}
     for mixes in params["cell"]["segment"].values():
         for cell in mixes.values():
             cell["epochs"] = 2
@@ -68,7 +72,9 @@ def clone(tmp_path_factory, environment):
     copy.run("dvc", "init", "-q")
     copy.run("dvc", "config", "core.analytics", "false")
     ran = copy.stages_run("dvc", "repro")
-    once = {"settings", "code_pretrain", "code_evaluate", "fetch@segment", "preprocess@segment", "baseline@segment-0", "report@tiny"}
+    once = {f"{stage}@{name}" for name in ("controls", "contrast") for stage in ("report_ablation",)}
+    once |= {f"ablate@{name}-segment-0" for name in ("controls", "contrast")}
+    once |= {"settings", "code_pretrain", "code_evaluate", "fetch@segment", "preprocess@segment", "baseline@segment-0", "report@tiny"}
     assert ran == ALL | once
     copy.run("git", "add", "-A")
     copy.run("git", "commit", "-qm", "first")
@@ -124,15 +130,25 @@ def test_dvc_has_something_to_show(clone):
         ("data.spoken.source.seed", 1, set()),
         ("data.segment.rows.seed", 1, {"preprocess@segment"}),
         ("data.mnist.rows.seed", 1, set()),
-        ("pretrain.momentum", 0.8, {s for s in ALL if s.startswith("pretrain")}),
-        ("method.moco.projection", "linear", {s for s in ALL if s.startswith("pretrain@segment-moco")}),
+        ("pretrain.momentum", 0.8, {s for s in ALL if s.startswith("pretrain")} | ABLATIONS),
+        ("ablation.controls.values.inputs_only", {"mix_labels": False, "epochs": 1}, {"ablate@controls-segment-0"}),
+        ("ablation.contrast.mixes", ["imix"], {"ablate@contrast-segment-0"}),
+        ("ablation.model_size.values.half", {"encoder": {"width": "x0.25"}}, set()),
+        ("ablation.data_size.values.half", {"fraction": 0.4}, set()),
+        ("ablation.training_length.values.half", {"epochs": "x0.25"}, set()),
+        ("ablation.mixing.values.half", {"alpha": 0.4}, set()),
+        (
+            "method.moco.projection",
+            "linear",
+            {s for s in ALL if s.startswith("pretrain@segment-moco")} | {"ablate@contrast-segment-0"},
+        ),
         ("method.byol.projection", "linear", set()),
-        ("recipe.segment.batch_size", 100, {s for s in ALL if s.startswith("pretrain")}),
-        ("recipe.segment.views.masking", [0.1, 0.1], {s for s in ALL if s.startswith("pretrain")} | {"baseline@segment-0"}),
+        ("recipe.segment.batch_size", 100, {s for s in ALL if s.startswith("pretrain")} | ABLATIONS),
+        ("recipe.segment.views.masking", [0.1, 0.1], {s for s in ALL if s.startswith("pretrain")} | {"baseline@segment-0"} | ABLATIONS),
         ("recipe.mnist.batch_size", 25, set()),
-        ("cell.segment.moco.imix.temperature", 0.3, {"pretrain@segment-moco-imix-0"}),
+        ("cell.segment.moco.imix.temperature", 0.3, {"pretrain@segment-moco-imix-0", "ablate@contrast-segment-0"}),
         ("cell.segment.byol.imix.ema", 0.5, set()),
-        ("probe.segment.neighbours", 3, {s for s in ALL if s.startswith("evaluate")} | {"baseline@segment-0"}),
+        ("probe.segment.neighbours", 3, {s for s in ALL if s.startswith("evaluate")} | {"baseline@segment-0"} | ABLATIONS),
         ("probe.mnist.neighbours", 3, set()),
     ],
 )
@@ -145,7 +161,7 @@ MODULES = {
     "imix/objectives.py": {"code_pretrain"},
     "imix/evaluation.py": {"code_evaluate"},
     "imix/views/tabular.py": {"code_pretrain", "code_evaluate", "preprocess@segment"},
-    "imix/reporting/tables.py": {"report@tiny"},
+    "imix/reporting/tables.py": {"report@tiny", "report_ablation@controls", "report_ablation@contrast"},
 }
 
 
@@ -159,14 +175,29 @@ def test_exactly_what_runs_a_module_becomes_stale(clone, module, stale):
 
 
 def test_an_experiment_reruns_what_it_touches(kept):
-    ran = kept.stages_run("dvc", "exp", "run", "-S", "cell.segment.moco.imix.temperature=0.3")
+    off = ["-S", "ablations.run=[]"]
+    ran = kept.stages_run("dvc", "exp", "run", "-S", "cell.segment.moco.imix.temperature=0.3", *off)
     assert ran == {"pretrain@segment-moco-imix-0", "evaluate@segment-moco-imix-0", "settings", "report@tiny"}
     assert kept.params()["cell"]["segment"]["moco"]["imix"]["temperature"] == 0.3
-    assert kept.stages_run("dvc", "exp", "run", "-S", "grid.methods=[npair]") == {"settings", "report@tiny"}
-    added = kept.stages_run("dvc", "exp", "run", "-S", "grid.seeds=[0,1]", "-S", "grid.methods=[npair]", "-S", "grid.mixes=[none]")
+    assert kept.stages_run("dvc", "exp", "run", "-S", "grid.methods=[npair]", *off) == {"settings", "report@tiny"}
+    added = kept.stages_run("dvc", "exp", "run", "-S", "grid.seeds=[0,1]", "-S", "grid.methods=[npair]", "-S", "grid.mixes=[none]", *off)
     assert added == {"pretrain@segment-npair-none-1", "evaluate@segment-npair-none-1", "baseline@segment-1", "settings", "report@tiny"}
     kept.run("git", "checkout", "-q", ".")
     kept.run("dvc", "checkout", "-q", "--force")
+
+
+def test_a_longer_ablation_reruns_nothing_that_ran(kept):
+    folder = kept.folder / "data/ablations/controls/segment/0"
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert len(before) == 3
+    kept.set("ablation.controls.values", kept.params()["ablation"]["controls"]["values"] | {"faster": {"epochs": 1}})
+    assert kept.stages_run("dvc", "repro") == {"settings", "ablate@controls-segment-0", "report_ablation@controls"}
+    after = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert before.items() < after.items() and len(after) == 4
+    assert "`faster`" in (kept.folder / "reports/ablations/controls.md").read_text()
+    kept.set("ablation.controls.values", {"inputs_only": {"mix_labels": False}})
+    kept.run("dvc", "repro")
+    assert len(list(folder.iterdir())) == 1
 
 
 def test_the_same_bytes_again(clone):

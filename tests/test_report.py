@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from imix import settings
-from imix.reporting import results, tables
+from imix.reporting import ablations, results, tables
 from imix.settings import Grid
 from stages.report import refreshed
 from tests.conftest import ROOT
@@ -63,6 +63,39 @@ def test_one_seed_has_no_interval():
     one = rows()[lambda t: t.seed == 0]
     assert "±" not in tables.main_table(one, GRID.model_copy(update={"datasets": ["toy"]}))
     assert "one seed: no interval" in tables.gain_table(one)
+
+
+def ablated(mixes=("none", "imix")):
+    """Gains of 1 at `unchanged` and 3 at `half`, wobbling by the seed."""
+    table = []
+    for value, gain in (("unchanged", 1.0), ("half", 3.0)):
+        for mix in mixes:
+            for seed in range(3):
+                accuracy = 60 + 10 * (value == "half") + (gain + 0.1 * seed * (value == "half")) * (mix == "imix")
+                table.append(
+                    dict(method="npair", mix=mix, value=value, seed=seed, linear_accuracy=accuracy, rows=50 if value == "half" else 100)
+                )
+    return pd.DataFrame(table)
+
+
+def test_an_ablation_compares_gains_seed_by_seed():
+    ((method, mix, value, effect),) = ablations.effects(ablated())
+    assert (method, mix, value, effect.n) == ("npair", "imix", "half", 3)
+    assert effect.mean == pytest.approx(2.1) and effect.half == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-5)
+    assert "the gain over plain training changes" in ablations.sentence(ablated())
+    assert "`half` +2.1 (+1.9 to +2.3); 1 of 1 intervals exclude zero (n = 3)" in ablations.sentence(ablated())
+    ((*_, effect),) = ablations.effects(ablated(["imix"]))  # without plain training: the accuracy itself
+    assert effect.mean == pytest.approx(12.1) and "linear accuracy changes" in ablations.sentence(ablated(["imix"]))
+    assert ablations.effects(ablated().query("value == 'half'")) == [] and ablations.sentence(ablated().query("value == 'half'")) == ""
+
+
+def test_an_ablations_table_and_plot_show_every_value():
+    table = ablations.accuracy_table(ablated(), "rows").splitlines()
+    assert table[0] == "| value | rows | N-pair | N-pair + i-Mix | gain, N-pair + i-Mix |"
+    assert table[2] == "| `unchanged` | 100 | 60.0 ± 0.0 | 61.0 ± 0.0 | +1.0 (+1.0 to +1.0) |"
+    for axis in ("rows", None):
+        (panel,) = ablations.plot({"toy": ablated()}, axis).axes
+        assert len(panel.containers) == 2 and panel.get_xscale() == ("log" if axis else "linear")
 
 
 def test_readme_and_reports_belong_to_the_committed_parameters():

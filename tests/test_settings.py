@@ -99,6 +99,45 @@ def test_refused_in_one_line(tmp_path, keys, value, words):
         assert word in message, message
 
 
+def test_an_ablation_changes_what_it_says_and_nothing_else():
+    params = settings.load()
+    found = {
+        (v.value, v.mix): v.pretraining()
+        for dataset in ("mnist", "segment")
+        for v in settings.variants(params, "model_size", dataset).variants
+        if dataset == "segment"
+    }
+    plain = settings.resolve(params, "segment", "npair", "none")
+    assert found["unchanged", "none"] == plain
+    assert found["double", "none"].encoder.width == 2 * plain.encoder.width
+    assert found["double", "none"].model_copy(update={"encoder": plain.encoder}) == plain
+    digits = {v.value: v.pretraining() for v in settings.variants(params, "data_size", "mnist").variants}
+    assert digits["quarter_steps"].epochs == 4 * digits["quarter"].epochs and digits["quarter_steps"].fraction == 0.25
+
+
+@pytest.mark.parametrize(
+    "keys,value,words",
+    [
+        ("ablations/run", ["modelsize"], ["ablation: no entry 'modelsize'", "did you mean 'model_size'"]),
+        ("ablations/run", ["contrast", "contrast"], ["run ['contrast', 'contrast'] names a value twice"]),
+        ("ablations/datasets", ["cifar10"], ["ablations.datasets: 'cifar10' is not in grid.datasets"]),
+        ("ablations/datasets", [], ["datasets or seeds are empty"]),
+        ("ablation/model_size/values/half", {"encoder": {"widht": 3}}, ["ablation.model_size.values.half.encoder", "widht", "unknown key"]),
+        ("ablation/model_size/values/half", {"encoder": {"kind": "x2"}}, ["model_size.values.half.encoder.kind = 'x2'", "no number"]),
+        ("ablation/controls/values/inputs_only", {"mix_labels": False, "mix_inputs": False}, ["both false"]),
+        ("ablation/controls/values/inputs_only", {"mix": "none"}, ["ablation.controls.values.inputs_only.mix: unknown key"]),
+        ("ablation/data_size/values/half", {"fraction": 0}, ["ablation.data_size.values.half.fraction = 0", "greater than 0"]),
+        ("ablation/data_size/axis", "columns", ["ablation.data_size.axis", "'rows'"]),
+    ],
+)
+def test_ablations_refused_in_one_line(tmp_path, keys, value, words):
+    with pytest.raises(UserError) as error:
+        load(tmp_path, changed(keys, value))
+    assert "\n" not in str(error.value) and "params.yaml" in str(error.value)
+    for word in words:
+        assert word in str(error.value), error.value
+
+
 @pytest.mark.parametrize(
     "text,word",
     [("", "mapping"), ("- 1", "mapping"), ("grid: [", "not YAML"), ("\tgrid: 1", "not YAML"), ("grid: 1\ngrid: 2", "stands twice")],

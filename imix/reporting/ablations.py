@@ -1,0 +1,157 @@
+"""The ablations' pages: for each a table, a plot, and the sentence that its figures give."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from imix.errors import UserError
+from imix.reporting.plots import COLOURS, LINES, MARKERS
+from imix.reporting.results import FIGURES, METHOD_NAMES, MIX_NAMES, Spread, read_json, spread
+from imix.reporting.tables import markdown, plus_minus
+from imix.settings import Variants
+
+UNCHANGED = "unchanged"  # the value that others are compared with, where there is one; else the first
+
+
+def collect(name: str, dataset: str, asked: Variants, seeds: list[int], folder: Callable[[str, str, int], Path]) -> pd.DataFrame:
+    """One row per training of an ablation on one data set, in the order asked for.
+
+    Raises:
+        UserError: a training that is not there.
+    """
+    rows = []
+    for variant in asked.variants:
+        for seed in seeds:
+            here = folder(name, dataset, seed)
+            found = list(here.glob(f"{variant.value}.{variant.method}.{variant.mix}.*.json"))
+            if len(found) != 1:
+                raise UserError(f"{here}: {len(found)} results of {variant.value} {variant.method} {variant.mix}; `dvc repro` makes it one")
+            result = read_json(found[0])
+            row = {"ablation": name, "dataset": dataset, "method": variant.method, "mix": variant.mix, "value": variant.value, "seed": seed}
+            settings = {key: variant.settings[key] for key in ("epochs", "alpha")}
+            rows.append(
+                row | settings | result["size"] | {key: result["figures"][key] for key in FIGURES} | {"train_seconds": result["seconds"]}
+            )
+    return pd.DataFrame(rows)
+
+
+def by_seed(table: pd.DataFrame, method: str, mix: str, value: str) -> "pd.Series[float]":
+    """Linear accuracy of one cell, indexed by seed."""
+    chosen = table[(table.method == method) & (table.mix == mix) & (table.value == value)]
+    return chosen.set_index("seed")["linear_accuracy"]
+
+
+def effects(table: pd.DataFrame) -> list[tuple[str, str, str, Spread]]:
+    """Method, mix, value and what the value changes against the reference, seed by seed: in the gain over plain training, where
+    that was trained too, in the accuracy itself if not.
+    """
+    values = list(table["value"].unique())
+    reference = UNCHANGED if UNCHANGED in values else values[0]
+    mixes = list(table["mix"].unique())
+    compared = [mix for mix in mixes if mix != "none"] or mixes
+
+    def measured(method: str, mix: str, value: str) -> "pd.Series[float]":
+        base = by_seed(table, method, "none", value) if "none" in mixes and mix != "none" else 0.0
+        return by_seed(table, method, mix, value) - base
+
+    return [
+        (method, mix, value, spread(measured(method, mix, value) - measured(method, mix, reference)))
+        for method in table["method"].unique()
+        for mix in compared
+        for value in values
+        if value != reference
+    ]
+
+
+def interval(value: Spread) -> str:
+    """Mean and 95 % interval, signed; the mean alone for one seed."""
+    return f"{value.mean:+.1f}" + (f" ({value.mean - value.half:+.1f} to {value.mean + value.half:+.1f})" if value.n > 1 else "")
+
+
+def sentence(table: pd.DataFrame) -> str:
+    """What changed, with intervals, and how many of the changes are decided; nothing that the figures do not give."""
+    found = effects(table)
+    if not found:
+        return ""
+    values = list(table["value"].unique())
+    reference = UNCHANGED if UNCHANGED in values else values[0]
+    subject = "the gain over plain training" if "none" in set(table["mix"]) and table["mix"].nunique() > 1 else "linear accuracy"
+    groups: dict[str, list[str]] = {}
+    for method, mix, value, effect in found:
+        groups.setdefault(f"{METHOD_NAMES[method]} {MIX_NAMES[mix]}", []).append(f"`{value}` {interval(effect)}")
+    parts = [f"{cell}: {', '.join(changes)}" for cell, changes in groups.items()]
+    decided = sum(abs(effect.mean) > effect.half for *_, effect in found)
+    return (
+        f"Against `{reference}`, {subject} changes, in points with 95 % intervals, for {'; '.join(parts)}; "
+        f"{decided} of {len(found)} intervals exclude zero (n = {table['seed'].nunique()}).\n"
+    )
+
+
+def accuracy_table(table: pd.DataFrame, axis: str | None) -> str:
+    """Values down, methods and mixes across, and the gains where plain training is among the mixes."""
+    columns = list(table[["method", "mix"]].drop_duplicates().itertuples(index=False, name=None))
+    gains = [(method, mix) for method, mix in columns if mix != "none" and (method, "none") in columns]
+    rows = []
+    for value in table["value"].unique():
+        here = table[table["value"] == value]
+        number = [f"{here[axis].mean():,.6g}"] if axis else []
+        cells = [plus_minus(spread(by_seed(table, *column, value))) for column in columns]
+        gained = [interval(spread(by_seed(table, *column, value) - by_seed(table, column[0], "none", value))) for column in gains]
+        rows.append([f"`{value}`", *number, *cells, *gained])
+    heads = [METHOD_NAMES[m] if x == "none" else f"{METHOD_NAMES[m]} {MIX_NAMES[x]}" for m, x in columns] + [
+        f"gain, {METHOD_NAMES[m]} {MIX_NAMES[x]}" for m, x in gains
+    ]
+    return markdown(["value", *([axis] if axis else []), *heads], rows)
+
+
+def plot(tables: dict[str, pd.DataFrame], axis: str | None) -> Figure:
+    """Accuracy over the axis (logarithmic) or the values, one panel a data set; points are means, bars the standard deviation."""
+    figure, panels = plt.subplots(1, len(tables), figsize=(5.5 * len(tables), 3.8), squeeze=False, layout="constrained")
+    for panel, (dataset, table) in zip(panels[0], tables.items(), strict=True):
+        values = list(table["value"].unique())
+        places = {value: float(table.loc[table["value"] == value, axis].mean()) if axis else values.index(value) for value in values}
+        curves = sorted({value.partition("_")[2] for value in values}) if axis else [""]
+        lines = [
+            (*cell, curve) for cell in table[["method", "mix"]].drop_duplicates().itertuples(index=False, name=None) for curve in curves
+        ]
+        for number, (method, mix, curve) in enumerate(lines):
+            on_curve = [value for value in values if not axis or value.partition("_")[2] == curve or value == UNCHANGED]
+            on_curve.sort(key=places.__getitem__)
+            spreads = [spread(by_seed(table, method, mix, value)) for value in on_curve]
+            panel.errorbar(  # side by side, so that no bar hides another
+                [places[value] * 1.02**number if axis else places[value] + 0.08 * number for value in on_curve],
+                [found.mean for found in spreads],
+                yerr=[found.std if found.n > 1 else 0 for found in spreads],
+                color=COLOURS[method],
+                linestyle=LINES[mix] if axis else "none",
+                marker=MARKERS.get(mix, "x"),
+                alpha=0.5 if curve else 1,
+                capsize=3,
+                label=f"{METHOD_NAMES[method]} {MIX_NAMES[mix]}" + (f", fixed {curve}" if curve else ""),
+            )
+        if axis:
+            panel.set_xscale("log")
+        ticks = sorted(set(places.values()))
+        panel.set_xticks(ticks, [f"{tick:,.4g}" for tick in ticks] if axis else values)
+        panel.minorticks_off()
+        panel.set(xlabel=axis, ylabel="linear accuracy, %")
+        panel.set_title(f"{dataset} (n = {table['seed'].nunique()})", fontsize=10)
+        panel.margins(x=0.1)
+        panel.legend(fontsize=7)
+    return figure
+
+
+def page(name: str, asked: Variants, tables: dict[str, pd.DataFrame]) -> str:
+    """The whole of reports/ablations/<name>.md."""
+    parts = [
+        f"# {name.replace('_', ' ').capitalize()}: {asked.question}\n\nMade by `dvc repro` from `ablation.{name}` in params.yaml. Linear "
+        "accuracy on test rows in %, mean ± standard deviation, the probe's rate chosen on validation rows, as in the main tables; gains "
+        f"and changes are paired by seed, with 95 % intervals (Student's t). One row per training: [{name}.csv]({name}.csv).\n"
+    ]
+    for dataset, table in tables.items():
+        n = table["seed"].nunique()
+        parts.append(f"## {dataset}\n\nn = {n} seeds.\n\n{accuracy_table(table, asked.axis)}\n{sentence(table)}")
+    return "\n".join([*parts, f"![{name}]({name}.png)\n"])

@@ -1,0 +1,59 @@
+"""Train and judge what an ablation asks for: data/ablations/<ablation>/<dataset>/<seed>, one file a training.
+
+A file is named by the hash of everything that its training and evaluation depend on, and DVC leaves the folder in place
+(``persist``): whatever an ablation's list gains, nothing that already ran runs again.
+"""
+
+import hashlib
+import json
+import time
+
+from imix import settings
+from imix.errors import exit_cleanly
+from stages import DATA, ablation_folder, arguments, say
+
+
+def main() -> None:
+    """Train the variants of one ablation on one data set with one seed that are not there yet; remove those not asked for."""
+    args = arguments(__doc__, "ablation", "dataset", "seed")
+    asked = settings.read(settings.Variants, "ablations", args.ablation, args.dataset)
+    probe = settings.read(settings.Probe, args.dataset, "probe")
+
+    import torch
+
+    from imix import evaluation, pretraining, runtime
+    from imix.datasets import load
+    from imix.files import write_json
+    from imix.progress import Progress
+
+    folder = ablation_folder(args.ablation, args.dataset, args.seed)
+    say(f"ablate {args.ablation} {args.dataset} {args.seed}", f"{len(asked.variants)} trainings", folder)
+    device = runtime.configure(args.seed)
+    dataset = load(DATA / args.dataset / "tensors", device)
+    code = [(DATA / "code" / f"{kind}.txt").read_text() for kind in ("pretrain", "evaluate")]
+    files = set()
+    for variant in asked.variants:
+        cell = variant.pretraining()
+        identity = {**vars(args), "method": variant.method, "mix": variant.mix, "value": variant.value, "settings": cell.model_dump()}
+        inputs = json.dumps([identity, probe.model_dump(), code, dataset.sha256, torch.__version__], sort_keys=True)
+        target = folder / f"{variant.value}.{variant.method}.{variant.mix}.{hashlib.sha256(inputs.encode()).hexdigest()[:16]}.json"
+        files.add(target)
+        if target.exists():
+            continue
+        resume = pretraining.resume_path(identity, dataset.sha256)
+        training = pretraining.Training(dataset, variant.method, cell, args.seed)
+        label = f"ablate {args.ablation} {args.dataset} {variant.method} {variant.mix} {variant.value} {args.seed}"
+        started = time.monotonic()
+        with Progress(label, training.items_per_epoch * cell.epochs, cell.epochs) as progress:
+            encoder = pretraining.run(training, progress, resume)
+        result = runtime.provenance(identity, dataset.card, device, time.monotonic() - started)
+        result["size"] = {"parameters": sum(p.numel() for p in encoder.parameters()), "rows": len(training.rows)}
+        result["figures"] = evaluation.evaluate(encoder, training.views, dataset, probe, args.seed)
+        write_json(target, result)
+        resume.unlink(missing_ok=True)
+    for path in set(folder.glob("*.json")) - files:
+        path.unlink()
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)
