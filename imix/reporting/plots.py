@@ -41,7 +41,8 @@ def plot_gains(results: pd.DataFrame) -> Figure:
     axes.invert_yaxis()
     axes.set_xlabel("gain in linear accuracy over plain training, points")
     seeds = results["seed"].nunique()
-    axes.set_title(f"What mixing adds: mean and 95 % interval over n = {seeds} paired seed{'s' * (seeds > 1)}", fontsize=10)
+    axes.margins(y=0.2 if len(labels) < 4 else 0.05)
+    figure.suptitle(f"What mixing adds: mean and 95 % interval over n = {seeds} paired seed{'s' * (seeds > 1)}", fontsize=10)
     return figure
 
 
