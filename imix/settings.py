@@ -250,6 +250,8 @@ class Pretraining(Domain):
             raise ValueError(f"groups {self.groups} must divide batch_size {self.batch_size} into blocks of two or more")
         if not (self.mix_inputs or self.mix_labels):
             raise ValueError("mix_inputs and mix_labels are both false: that is mix 'none'")
+        if self.milestones and max(self.milestones) >= self.epochs:
+            raise ValueError(f"milestones {self.milestones} must lie below epochs {self.epochs}")
         if (self.schedule == "step") != bool(self.milestones):
             raise ValueError(f"milestones {self.milestones} go with schedule 'step', and only with it")
         if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
@@ -270,6 +272,12 @@ class MoCoPretraining(Pretraining):
     ema: Annotated[float, Field(ge=0, lt=1)]
     queue: Count
     contrast: Literal["own", "batch"]  # own: 1 + K logits; batch: N + K
+
+    @model_validator(mode="after")
+    def _one_direction(self) -> "MoCoPretraining":
+        if self.symmetric:
+            raise ValueError("symmetric must be false: the second direction would meet the first one's keys in the queue, as negatives")
+        return self
 
 
 class BYOLPretraining(Pretraining):
@@ -471,9 +479,14 @@ def _changed(block: Mapping[str, Any], change: Mapping[str, Any], where: str) ->
         if isinstance(value, dict) and isinstance(old, dict):
             value = _changed(old, value, f"{where}.{key}")
         elif isinstance(value, str) and re.fullmatch(r"x\d+(\.\d+)?", value):
-            if not isinstance(old, int | float):
+            if isinstance(old, bool) or not isinstance(old, int | float):
                 raise UserError(f"{where}.{key} = {value!r}: there is no number to multiply")
-            value = type(old)(round(old * float(value[1:]), 12) if isinstance(old, float) else max(1, round(old * float(value[1:]))))
+            scaled = round(old * float(value[1:]), 12)
+            if isinstance(old, int):
+                scaled = max(1, round(scaled))
+            if scaled == old and float(value[1:]) != 1:
+                raise UserError(f"{where}.{key} = {value!r}: leaves {old} as it is")
+            value = scaled
         result[key] = value
     return result
 

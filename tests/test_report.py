@@ -113,7 +113,7 @@ def test_readme_and_reports_belong_to_the_committed_parameters():
 
 
 def test_lock_file_belongs_to_the_committed_parameters_and_code(tmp_path):
-    """Every stage in dvc.lock, of every study, was run with the settings and the modules that stand here now."""
+    """Every stage in dvc.lock, of every study, was run with the settings and the single modules that stand here now (not folders)."""
     stages = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
     deps = {dep["path"]: dep["md5"] for stage in stages.values() for dep in stage["deps"]}
     params = settings.load()

@@ -63,6 +63,8 @@ def test_later_layers_win(tmp_path):
         ("pretrain/momentum", KeyError, ["momentum", "is missing"]),
         ("pretrain/schedule", "linear", ["pretrain.schedule", "'cosine' or 'step'"]),
         ("pretrain/schedule", "step", ["milestones"]),
+        ("pretrain/symmetric", True, ["symmetric must be false"]),
+        ("recipe/speech_commands/milestones", [300, 500], ["milestones [300, 500] must lie below epochs 500"]),
         ("pretrain/groups", 3, ["groups 3 must divide batch_size"]),
         ("method/moco/projection", "mlpbn2", ["method.moco.projection", "mlpbn"]),
         ("recipe/mnist/encoder/depth", 20, ["recipe.mnist.encoder.depth = 20", "18"]),
@@ -127,6 +129,8 @@ def test_an_ablation_changes_what_it_says_and_nothing_else():
         ("ablation/controls/values/inputs_only", {"mix_labels": False, "mix_inputs": False}, ["both false"]),
         ("ablation/controls/values/inputs_only", {"mix": "none"}, ["ablation.controls.values.inputs_only.mix: unknown key"]),
         ("ablation/data_size/values/half", {"fraction": 0}, ["ablation.data_size.values.half.fraction = 0", "greater than 0"]),
+        ("ablation/contrast/values/own", {"symmetric": True}, ["symmetric must be false"]),
+        ("ablation/model_size/values/half", {"groups": "x0.5"}, ["model_size.values.half.groups = 'x0.5': leaves 1 as it is"]),
         ("ablation/data_size/axis", "columns", ["ablation.data_size.axis", "'rows'"]),
     ],
 )
