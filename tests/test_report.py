@@ -125,7 +125,7 @@ def test_lock_file_belongs_to_the_committed_parameters_and_code(tmp_path):
     for path, md5 in deps.items():
         if Path(path).name in ("grid.json", "source.json"):  # another study's grid; an archive taken from a mirror
             continue
-        if path.startswith("data/settings/"):
+        if path.startswith("data/settings/") and path.endswith(".json"):
             file = tmp_path / Path(path).relative_to("data/settings")
         elif path.endswith(".py"):
             file = ROOT / path
