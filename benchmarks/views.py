@@ -1,0 +1,94 @@
+"""Views: a batch at once, against the usual pipeline of one item after the other (PIL and torchvision; NumPy for speech)."""
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision import transforms
+
+from benchmarks import compare, start
+from imix.settings import ImageViews, SpeechViews
+from imix.views.image import Views as ImageDomain
+from imix.views.speech import FRAMES, HOP, N_FFT, RATE, mel_filters
+from imix.views.speech import Views as SpeechDomain
+
+BATCH = 256
+IMAGES = ImageViews(
+    kind="image", scale=[0.2, 1.0], jitter=[0.4, 0.4, 0.4, 0.1], jitter_probability=0.8, grey_probability=0.2, flip_probability=0.5
+)
+SPEECH = SpeechViews(kind="speech", probability=0.5, amplitude=[0.7, 1.1], speed=0.2, stretch=0.2, shift=8, noise=0.45)
+
+
+def image_pairs(device: torch.device) -> None:
+    """CIFAR's views: two of every image of a batch."""
+    images = torch.randint(256, (BATCH, 3, 32, 32), dtype=torch.uint8, device=device)
+    views, generator = ImageDomain(IMAGES, torch.full((3,), 0.5, device=device), torch.full((3,), 0.25, device=device)), torch.Generator()
+    pipeline = transforms.Compose([
+        transforms.RandomResizedCrop(32, (0.2, 1.0)), transforms.RandomHorizontalFlip(),
+        transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)], 0.8), transforms.RandomGrayscale(0.2),
+        transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.25,) * 3)])  # fmt: skip
+    pictures = [Image.fromarray(image.permute(1, 2, 0).cpu().numpy()) for image in images]
+    compare(
+        f"image views, {BATCH} pairs",
+        lambda: [views(images, which, generator) for which in (0, 1)],
+        lambda: [torch.stack([pipeline(picture) for picture in pictures]) for _ in (0, 1)],
+    )
+
+
+def one_clip(clip: np.ndarray, noise: np.ndarray, filters: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The six transforms of one clip, in NumPy, one after the other."""
+    window = np.hanning(N_FFT + 1)[:-1].astype(np.float32)
+
+    def stft(samples: np.ndarray) -> np.ndarray:
+        padded = np.pad(samples, N_FFT // 2)
+        return np.stack([np.fft.rfft(window * padded[k * HOP : k * HOP + N_FFT]) for k in range(FRAMES)], 1)
+
+    samples = clip.astype(np.float32) / 2**15
+    if rng.random() < 0.5:
+        samples = samples * rng.uniform(0.7, 1.1)
+    if rng.random() < 0.5:
+        speed = 1 / (1 + rng.uniform(-0.2, 0.2))
+        samples = np.interp(np.arange(0, RATE, speed), np.arange(RATE), samples)[:RATE]
+        samples = np.pad(samples, (0, RATE - len(samples)))
+    spectrum = stft(samples)
+    if rng.random() < 0.5:
+        rate = 1 + rng.uniform(-0.2, 0.2)
+        spectrum, source = np.empty((len(spectrum), 0)), np.pad(spectrum, ((0, 0), (0, 2)))
+        phase, columns = np.angle(source[:, 0]), []
+        for place in np.arange(0, FRAMES, rate):
+            left, weight = int(place), place % 1
+            columns.append(((1 - weight) * abs(source[:, left]) + weight * abs(source[:, left + 1])) * np.exp(1j * phase))
+            phase = phase + np.angle(source[:, left + 1]) - np.angle(source[:, left])
+        spectrum = np.stack(columns, 1)[:, :FRAMES]
+        spectrum = np.pad(spectrum, ((0, 0), (0, FRAMES - spectrum.shape[1])))
+    if rng.random() < 0.5:
+        spectrum = np.roll(spectrum, rng.integers(-8, 9), 1)
+    if rng.random() < 0.5:
+        share, start = rng.uniform(0, 0.45), rng.integers(len(noise) - RATE)
+        spectrum = (1 - share) * spectrum + share * stft(noise[start : start + RATE] / 2**15)
+    decibels = 10 * np.log10(np.maximum(filters @ abs(spectrum) ** 2, 1e-10))
+    return np.maximum(decibels - decibels.max(), -80).astype(np.float32)
+
+
+def speech_pairs(device: torch.device) -> None:
+    """Two views of every clip of a batch."""
+    rng = np.random.default_rng(0)
+    clips = (rng.standard_normal((BATCH // 4, RATE)) * 3000).astype(np.int16)
+    noise = (rng.standard_normal((6, 10 * RATE)) * 500).astype(np.int16)
+    tensors, generator, filters = torch.from_numpy(clips).to(device), torch.Generator(), mel_filters().numpy()
+    views = SpeechDomain(SPEECH, torch.zeros(1, device=device), torch.ones(1, device=device), torch.from_numpy(noise).to(device))
+    compare(
+        f"speech views, {len(clips)} pairs",
+        lambda: [views(tensors, which, generator) for which in (0, 1)],
+        lambda: [np.stack([one_clip(clip, noise[0], filters, rng) for clip in clips]) for _ in (0, 1)],
+    )
+
+
+def main() -> None:
+    """Print both ratios."""
+    device = start()
+    image_pairs(device)
+    speech_pairs(device)
+
+
+if __name__ == "__main__":
+    main()
