@@ -9,12 +9,11 @@ import torch
 from imix import runtime
 
 
-def compare(label: str, ours: Callable[[], object], reference: Callable[[], object], rounds: int = 7, work: float = 1.0) -> float:
-    """Time both in turn, after one warm-up each; print and return how many times as fast ours is.
+def compare(label: str, ours: Callable[[], object], reference: Callable[[], object], rounds: int = 7) -> None:
+    """Time both in turn, after one warm-up each; print how many times as fast ours is.
 
     Args:
         label: of the line. ours, reference: the same work, done once. rounds: timed pairs.
-        work: how much more work ours does than the reference, which times are divided by.
     """
     ours(), reference()
     times: list[list[float]] = [[], []]
@@ -23,15 +22,13 @@ def compare(label: str, ours: Callable[[], object], reference: Callable[[], obje
             started = time.perf_counter()
             function()
             times[side].append(time.perf_counter() - started)
-    ratios = [theirs * work / mine for mine, theirs in zip(*times, strict=True)]
-    ratio = statistics.median(ratios)
+    ratios = [theirs / mine for mine, theirs in zip(*times, strict=True)]
     mine, theirs = (statistics.median(side) for side in times)
     print(
-        f"{label}: {ratio:.2f} times as fast (n = {rounds}, {min(ratios):.2f} to {max(ratios):.2f}); "
-        f"{mine / work * 1e3:.2f} ms against {theirs * 1e3:.2f} ms",
+        f"{label}: {statistics.median(ratios):.2f} times as fast (n = {rounds}, {min(ratios):.2f} to {max(ratios):.2f}); "
+        f"{mine * 1e3:.2f} ms against {theirs * 1e3:.2f} ms",
         flush=True,
     )
-    return ratio
 
 
 def start() -> torch.device:

@@ -78,12 +78,13 @@ class ResNet(nn.Module):
 class TabularMLP(nn.Module):
     """(N, columns) -> (N, features): each group of columns through its own Linear, four BN-ReLU layers, maxout over 4.
 
-    Widths 64 per group, 2048-2048-4096-4096, 8192 maxed to 2048, all x ``width`` (section 2).
+    Widths: 64 per group; 2048-2048-4096-4096 and 8192 maxed to 2048, x ``width`` (section 2).
 
     Args:
         groups: the number of columns in each group, in order.
     """
 
+    GROUP = 64  # outputs of each group's own layer
     MAXOUT = 4
 
     def __init__(self, groups: Sequence[int], width: float) -> None:
@@ -93,8 +94,8 @@ class TabularMLP(nn.Module):
             return max(1, round(size * width))
 
         self.groups = list(groups)
-        self.inputs = nn.ModuleList(nn.Linear(size, scaled(64)) for size in groups)
-        sizes = [scaled(64) * len(self.groups), *(scaled(size) for size in (2048, 2048, 4096, 4096))]
+        self.inputs = nn.ModuleList(nn.Linear(size, self.GROUP) for size in groups)
+        sizes = [self.GROUP * len(self.groups), *(scaled(size) for size in (2048, 2048, 4096, 4096))]
         layers: list[nn.Module] = []
         for inputs, outputs in itertools.pairwise(sizes):
             layers += [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU(inplace=True)]

@@ -7,10 +7,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imix.datasets import Dataset
-from imix.features import BATCH, effective_rank, evenly, extract, feature_std, knn_accuracy
+from imix.datasets import Dataset, nested_rows
+from imix.features import (
+    BATCH,
+    PAIR_ROWS,
+    alignment,
+    effective_rank,
+    evenly,
+    extract,
+    feature_std,
+    frechet_distance,
+    knn_accuracy,
+    uniformity,
+)
 from imix.settings import Probe
 from imix.views import Views
+
+FEW_LABELS = {"linear_accuracy_1_percent": 0.01, "linear_accuracy_10_percent": 0.1}  # shares of the training rows' labels
+ALIGNED_ROWS = 200  # test rows whose two views alignment compares
 
 
 class Probes(NamedTuple):
@@ -44,7 +58,6 @@ def train_probes(copies: list[Tensor], labels: Tensor, classes: int, settings: P
     first = (torch.rand(dimension + 1, classes, generator=generator) * 2 - 1) * bound
     weights = first.T.to(device).repeat_interleave(rates, 0)  # (C * R, D + 1): the softmax runs over the slowest dimension
     velocity = torch.zeros_like(weights)
-    copies = [F.pad(features, (0, 1), value=1.0) for features in copies]
     one_hot = F.one_hot(labels, classes).float().T
     rate = torch.tensor(settings.rates, device=device).repeat(classes)[:, None] * settings.batch_size / 256
     for epoch in range(settings.epochs):
@@ -52,7 +65,7 @@ def train_probes(copies: list[Tensor], labels: Tensor, classes: int, settings: P
         features = copies[epoch % len(copies)]
         order = torch.randperm(len(labels), generator=generator).to(device)
         for rows in order.split(batch_size):
-            x = features[rows]
+            x = F.pad(features[rows], (0, 1), value=1.0)
             error = (weights @ x.T).view(classes, rates, len(rows)).softmax(0) - one_hot[:, None, rows]
             velocity.mul_(settings.momentum).addmm_(error.flatten(0, 1), x, alpha=1 / len(rows))
             weights.addcmul_(velocity, step, value=-1)
@@ -99,8 +112,12 @@ def evaluate(encoder: nn.Module, views: Views, dataset: Dataset, settings: Probe
         "balanced_accuracy": float(balanced_accuracy(predictions[chosen], dataset.test_labels)),
         "knn_accuracy": knn_accuracy(train, dataset.train_labels, test, dataset.test_labels, settings.neighbours),
         "train_accuracy": float(accuracy(probes.predict(train)[chosen], dataset.train_labels)),
+        **_with_few_labels(train, test, validation, dataset, settings, seed),
         "feature_std": feature_std(evenly(test)),
         "effective_rank": effective_rank(evenly(test)),
+        "alignment": alignment(*_two_views(encoder, views, evenly(dataset.test, ALIGNED_ROWS), seed)),
+        "uniformity": uniformity(evenly(test, PAIR_ROWS)),
+        "frechet_distance": frechet_distance(evenly(train), evenly(test)),
         "probe_rate": settings.rates[chosen],
         "test_accuracy_per_rate": on_test.tolist(),
         "validation_accuracy_per_rate": on_validation.tolist(),
@@ -115,3 +132,21 @@ def _augmented(encoder: nn.Module, views: Views, rows: Tensor, settings: Probe, 
         torch.cat([encoder(views.padded_crops(batch, settings.flip, generator)).flatten(1).float() for batch in rows.split(BATCH)])
         for _ in range(settings.copies)
     ]
+
+
+def _with_few_labels(train: Tensor, test: Tensor, validation: Tensor, dataset: Dataset, settings: Probe, seed: int) -> dict[str, float]:
+    """Test accuracy of probes that saw the labels of a few of the ``fit`` rows; the rate is chosen on all validation rows."""
+    figures = {}
+    for name, fraction in FEW_LABELS.items():
+        rows = nested_rows(dataset.fit_labels, fraction, seed).to(train.device)
+        probes = train_probes([train[rows]], dataset.fit_labels[rows], len(dataset.classes), settings, seed)
+        chosen = int(accuracy(probes.predict(validation), dataset.validation_labels).argmax())
+        figures[name] = float(accuracy(probes.predict(test)[chosen], dataset.test_labels))
+    return figures
+
+
+@torch.no_grad()
+def _two_views(encoder: nn.Module, views: Views, rows: Tensor, seed: int) -> list[Tensor]:
+    """Features of two random views of the rows."""
+    generator = torch.Generator().manual_seed(seed)
+    return [encoder(views(rows, which, generator)).flatten(1).float() for which in (0, 1)]

@@ -1,4 +1,4 @@
-"""Frozen features, and the figures that need no training: kNN accuracy, spread, effective rank."""
+"""Frozen features, and the figures that need no training: kNN accuracy, spread, rank, alignment, uniformity, Fréchet distance."""
 
 import math
 
@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from imix.views import Views
 
-SPREAD_ROWS = 20_000  # of a large test set that the collapse figures are taken from
+SPREAD_ROWS = 20_000  # of a large data set that the collapse figures and the Fréchet distance are taken from
+PAIR_ROWS = 2_000  # the same for uniformity, which looks at all pairs of rows
 BATCH = 500  # rows per forward pass; evaluation mode, so that it changes no figure
 
 
@@ -33,9 +34,9 @@ def knn_accuracy(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Ten
     return float(right) / len(queries) * 100
 
 
-def evenly(features: Tensor) -> Tensor:
-    """About `SPREAD_ROWS` rows, evenly spaced; all of fewer than twice as many."""
-    return features[:: max(1, len(features) // SPREAD_ROWS)]
+def evenly(rows: Tensor, about: int = SPREAD_ROWS) -> Tensor:
+    """About so many rows, evenly spaced; all of fewer than twice as many."""
+    return rows[:: max(1, len(rows) // about)]
 
 
 def feature_std(features: Tensor) -> float:
@@ -48,3 +49,27 @@ def effective_rank(features: Tensor) -> float:
     values = torch.linalg.svdvals((features - features.mean(0)).double())
     share = values / values.sum().clamp_min(1e-300)
     return float(torch.exp(-(share * share.clamp_min(1e-300).log()).sum()))
+
+
+def alignment(first: Tensor, second: Tensor) -> float:
+    """Mean squared distance of the normalised features (N, D) of two views of the same rows (Wang and Isola, 2020)."""
+    return float((F.normalize(first, dim=1) - F.normalize(second, dim=1)).square().sum(1).mean())
+
+
+def uniformity(features: Tensor) -> float:
+    """log of the mean over pairs of exp(-2 squared distance) of the normalised features (N, D) (Wang and Isola, 2020)."""
+    return float(torch.pdist(F.normalize(features, dim=1)).square().mul(-2).exp().mean().log())
+
+
+def frechet_distance(first: Tensor, second: Tensor) -> float:
+    """Fréchet distance between Gaussians fitted to the normalised features (N, D) and (M, D).
+
+    The trace of the root of the covariances' product is the nuclear norm of a product of their factors; no root is taken.
+    """
+    means, factors = [], []
+    for features in (first, second):
+        normalised = F.normalize(features, dim=1).double()
+        means.append(normalised.mean(0))
+        factors.append(torch.linalg.qr((normalised - means[-1]) / math.sqrt(len(features) - 1), mode="r").R)
+    cross = torch.linalg.svdvals(factors[0] @ factors[1].T).sum()
+    return float((means[0] - means[1]).square().sum() + factors[0].square().sum() + factors[1].square().sum() - 2 * cross)

@@ -6,7 +6,6 @@ whether the first view is mixed. ``method.encoder`` is what gets evaluated.
 """
 
 import copy
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -59,45 +58,76 @@ class KeyEncoder(nn.Module):
         return per_group(self.network, inputs[order], groups)[order.argsort()]
 
 
-class NPair(nn.Module):
-    """N-pair contrastive learning: both views in one pass, so that BatchNorm sees both (section 1)."""
+class Method(nn.Module):
+    """What all methods share: an encoder, a projection head, the groups of a batch.
 
-    def __init__(self, encoder: nn.Module, features: int, settings: Pretraining) -> None:
+    Called with the first views (N, ...), the second views, and a host generator, a method returns its loss as a function
+    of the virtual label. ``supervised`` ones are given labels (N,) in place of the second views.
+
+    Args:
+        encoder: (N, ...) -> (N, features). settings: of the cell. classes: of the data set; for supervised methods.
+    """
+
+    supervised = False
+
+    def __init__(self, encoder: nn.Module, features: int, settings: Pretraining, classes: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.projection = head(settings.projection, features, features, settings.embedding)
-        self.temperature, self.groups = settings.temperature, settings.groups
+        self.projection = head(settings.projection, features, features, classes if self.supervised else settings.embedding)
+        self.groups = settings.groups
+
+    def network(self) -> nn.Sequential:
+        """The encoder with its projection head."""
+        return nn.Sequential(self.encoder, self.projection)
+
+    def follow(self) -> None:
+        """Start a step: move the key encoder, where there is one, towards the network."""
+
+
+class NPair(Method):
+    """N-pair contrastive learning: both views in one pass, so that BatchNorm sees both (section 1)."""
+
+    def __init__(self, encoder: nn.Module, features: int, settings: Pretraining, classes: int) -> None:
+        super().__init__(encoder, features, settings, classes)
+        self.temperature = settings.temperature
 
     def forward(self, anchors: Tensor, keys: Tensor, generator: torch.Generator) -> LabelLoss:
         """Two views (N, ...) -> the loss as a function of the label."""
         # blocks of [a group's anchors, the same group's keys]: one pass, one BatchNorm per group
         blocks = [z for pair in zip(anchors.chunk(self.groups), keys.chunk(self.groups), strict=True) for z in pair]
-        z = per_group(nn.Sequential(self.encoder, self.projection), torch.cat(blocks), self.groups)
+        z = per_group(self.network(), torch.cat(blocks), self.groups)
         z_anchors, z_keys = z.unflatten(0, (self.groups, 2, -1)).unbind(1)
         return objectives.n_pair(z_anchors.flatten(0, 1), z_keys.flatten(0, 1), self.temperature, self.groups)
 
 
-class MoCo(nn.Module):
+class Momentum(Method):
+    """A method whose keys come from a moving average of its network."""
+
+    def __init__(self, encoder: nn.Module, features: int, settings: Pretraining, classes: int) -> None:
+        super().__init__(encoder, features, settings, classes)
+        self.keys = KeyEncoder(self.network(), settings.ema)
+
+    def follow(self) -> None:
+        """Move the key encoder, once a step and before the keys (section 1)."""
+        self.keys.follow(self.network())
+
+
+class MoCo(Momentum):
     """MoCo v2: keys from a moving average, contrasted with a queue of past keys (section 1)."""
 
     queue: Tensor
     pointer: Tensor
 
-    def __init__(self, encoder: nn.Module, features: int, settings: Pretraining) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.projection = head(settings.projection, features, features, settings.embedding)
-        self.keys = KeyEncoder(nn.Sequential(encoder, self.projection), settings.ema)
+    def __init__(self, encoder: nn.Module, features: int, settings: Pretraining, classes: int) -> None:
+        super().__init__(encoder, features, settings, classes)
         self.register_buffer("queue", F.normalize(torch.randn(settings.queue, settings.embedding), dim=1))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
-        self.temperature, self.contrast, self.groups = settings.temperature, settings.contrast, settings.groups
+        self.temperature, self.contrast = settings.temperature, settings.contrast
 
     def forward(self, anchors: Tensor, keys: Tensor, generator: torch.Generator) -> LabelLoss:
         """Two views (N, ...) -> the loss as a function of the label."""
-        network = nn.Sequential(self.encoder, self.projection)
-        self.keys.follow(network)
         z_keys = F.normalize(self.keys(keys, self.groups, generator).float(), dim=1)
-        z_anchors = per_group(network, anchors, self.groups)
+        z_anchors = per_group(self.network(), anchors, self.groups)
         # a copy: the logits' backward pass still needs the queue that they were computed from
         loss = objectives.moco(z_anchors, z_keys, self.queue.clone(), self.temperature, self.contrast)
         self.enqueue(z_keys)
@@ -111,24 +141,28 @@ class MoCo(nn.Module):
         self.pointer.copy_((self.pointer + len(keys)) % len(self.queue))
 
 
-class BYOL(nn.Module):
+class BYOL(Momentum):
     """BYOL: predict the key of the moving average; not symmetrised (section 1)."""
 
-    def __init__(self, encoder: nn.Module, features: int, settings: Pretraining) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.projection = head(settings.projection, features, features, settings.embedding)
+    def __init__(self, encoder: nn.Module, features: int, settings: Pretraining, classes: int) -> None:
+        super().__init__(encoder, features, settings, classes)
         self.predictor = head(settings.predictor, settings.embedding, features, settings.embedding)
-        self.keys = KeyEncoder(nn.Sequential(encoder, self.projection), settings.ema)
-        self.groups = settings.groups
 
     def forward(self, anchors: Tensor, keys: Tensor, generator: torch.Generator) -> LabelLoss:
         """Two views (N, ...) -> the loss as a function of the label."""
-        network = nn.Sequential(self.encoder, self.projection)
-        self.keys.follow(network)
         z_keys = self.keys(keys, self.groups)
-        predictions = per_group(nn.Sequential(network, self.predictor), anchors, self.groups)
+        predictions = per_group(nn.Sequential(self.network(), self.predictor), anchors, self.groups)
         return objectives.byol(predictions, z_keys)
 
 
-METHODS: dict[str, Callable[[nn.Module, int, Pretraining], nn.Module]] = {"npair": NPair, "moco": MoCo, "byol": BYOL}
+class Supervised(Method):
+    """Training with labels; mixed, it is MixUp as first published. What the others are judged against."""
+
+    supervised = True
+
+    def forward(self, anchors: Tensor, labels: Tensor, generator: torch.Generator) -> LabelLoss:
+        """One view (N, ...) and labels (N,) -> the loss as a function of the virtual label, which names a row of the batch."""
+        return objectives.supervised(per_group(self.network(), anchors, self.groups), labels)
+
+
+METHODS: dict[str, type[Method]] = {"npair": NPair, "moco": MoCo, "byol": BYOL, "supervised": Supervised}

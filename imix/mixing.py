@@ -50,7 +50,9 @@ def random_partners(size: int, groups: int = 1, generator: torch.Generator | Non
     return torch.rand(groups, size // groups, generator=generator).argsort(1).add_(torch.arange(0, size, size // groups)[:, None]).flatten()
 
 
-def mixup(inputs: Tensor, alpha: float = 1.0, *, groups: int = 1, generator: torch.Generator | None = None) -> Mixture:
+def mixup(
+    inputs: Tensor, alpha: float = 1.0, *, groups: int = 1, shared: bool = False, generator: torch.Generator | None = None
+) -> Mixture:
     """Mix every item with a random partner of the batch (i-Mix).
 
     ``lam`` ~ Beta(alpha, alpha), one per item, folded to at least a half so that an item stays its own main part.
@@ -59,6 +61,7 @@ def mixup(inputs: Tensor, alpha: float = 1.0, *, groups: int = 1, generator: tor
         inputs: (N, ...) floating-point batch; not changed.
         alpha: positive; 1 is uniform, larger mixes more evenly.
         groups: equal blocks of the batch inside which partners are drawn.
+        shared: one ``lam`` for the whole batch, as MixUp was first published.
         generator: a host (CPU) generator; the global one if None.
 
     Example:
@@ -68,7 +71,7 @@ def mixup(inputs: Tensor, alpha: float = 1.0, *, groups: int = 1, generator: tor
         True
     """
     size = len(inputs)
-    lam = beta(alpha, size, generator)
+    lam = beta(alpha, 1, generator).expand(size) if shared else beta(alpha, size, generator)
     lam = torch.maximum(lam, 1 - lam).to(inputs.device)
     partner = random_partners(size, groups, generator).to(inputs.device)
     return Mixture(blend(inputs, inputs[partner], lam), partner, lam)

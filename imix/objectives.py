@@ -55,3 +55,9 @@ def byol(predictions: Tensor, keys: Tensor) -> LabelLoss:
     """BYOL: 2 - 2 cos(prediction, key of the label) (section 1, BYOL). Both (N, D), of any length; keys are constants."""
     predictions, keys = F.normalize(predictions.float(), dim=1), F.normalize(keys.detach().float(), dim=1)
     return lambda label: 2 - 2 * (predictions * keys[label]).sum(1)
+
+
+def supervised(logits: Tensor, labels: Tensor) -> LabelLoss:
+    """Cross-entropy of class logits (N, C); an item's virtual label stands for its class in ``labels`` (N,)."""
+    log_probability = F.log_softmax(logits.float(), dim=1)
+    return lambda label: F.nll_loss(log_probability, labels[label], reduction="none")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from imix import checkpoints, mixing
-from imix.datasets import Dataset
+from imix.datasets import Dataset, nested_rows
 from imix.errors import UserError
 from imix.features import extract, feature_std, knn_accuracy
 from imix.files import replacing
@@ -78,21 +78,16 @@ def batches(rows: int, batch_size: int, generator: torch.Generator) -> Iterator[
 def mix_views(
     anchors: Tensor, keys: Tensor, settings: Pretraining, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, mixing.Mixture | None]:
-    """Apply InputMix to both views and i-Mix to the first, as set: anchors, keys and, where labels are mixed, the mixture."""
-    if settings.inputmix:
-        anchors, keys = (mixing.inputmix(view, settings.inputmix, groups=settings.groups, generator=generator) for view in (anchors, keys))
+    """Mix the first view, or as set: anchors, keys and, where labels are mixed, the mixture."""
     if settings.mix == "none":
         return anchors, keys, None
-    operator = {"imix": mixing.mixup, "icutmix": mixing.cutmix}[settings.mix]
-    mixture = operator(anchors, settings.alpha, groups=settings.groups, generator=generator)
-    return mixture.inputs if settings.mix_inputs else anchors, keys, mixture if settings.mix_labels else None
-
-
-def nested_rows(labels: Tensor, fraction: float, seed: int) -> Tensor:
-    """Indices of a share of the rows, at least one of each class, classes in proportion; a smaller share lies inside a larger."""
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    classes = [order[labels.cpu()[order] == label] for label in labels.unique().cpu()]
-    return torch.cat([rows[: math.ceil(len(rows) * fraction)] for rows in classes])
+    if settings.mix == "icutmix":
+        mixture = mixing.cutmix(anchors, settings.alpha, groups=settings.groups, generator=generator)
+    else:
+        mixture = mixing.mixup(anchors, settings.alpha, groups=settings.groups, shared=settings.shared_lam, generator=generator)
+    if settings.mix_inputs == "both":
+        keys = mixing.blend(keys, keys[mixture.partner], mixture.lam)
+    return anchors if settings.mix_inputs == "neither" else mixture.inputs, keys, mixture if settings.mix_labels else None
 
 
 class Training:
@@ -107,15 +102,18 @@ class Training:
 
     def __init__(self, dataset: Dataset, method: str, settings: Pretraining, seed: int) -> None:
         torch.manual_seed(seed)
-        self.rows = dataset.train
+        kind = METHODS[method]
+        # a probe's rate is chosen on the validation rows: their labels are not for training
+        self.rows, self.labels = (dataset.fit, dataset.fit_labels) if kind.supervised else (dataset.train, dataset.train_labels)
         if settings.fraction < 1:
-            self.rows = self.rows[nested_rows(dataset.train_labels, settings.fraction, seed).to(dataset.train.device)]
+            chosen = nested_rows(self.labels, settings.fraction, seed).to(self.rows.device)
+            self.rows, self.labels = self.rows[chosen], self.labels[chosen]
         if len(self.rows) < settings.batch_size:
             raise UserError(f"params.yaml: batch_size = {settings.batch_size}: must be at most the {len(self.rows)} training rows")
         self.dataset, self.settings = dataset, settings
         self.device = dataset.train.device
         encoder, self.views = checkpoints.build(settings, dataset)
-        self.method: nn.Module = METHODS[method](encoder, encoder.features, settings).to(self.device)
+        self.method = kind(encoder, encoder.features, settings, len(dataset.classes)).to(self.device)
         self.steps = len(self.rows) // settings.batch_size
         self.items_per_epoch = self.steps * settings.batch_size
         trained = [p for p in self.method.parameters() if p.requires_grad]
@@ -126,10 +124,19 @@ class Training:
 
     def step_loss(self, rows: Tensor) -> Tensor:
         """The loss of one batch of row indices."""
-        batch = self.rows[rows.to(self.device)]
-        anchors, keys = (self.views(batch, which, self.streams.views) for which in (0, 1))
+        rows = rows.to(self.device)
+        batch = self.rows[rows]
+        self.method.follow()
+        anchors = self._view(batch, 0)
+        keys = self.labels[rows] if self.method.supervised else self._view(batch, 1)
         loss = self._loss(anchors, keys)
         return (loss + self._loss(keys, anchors)) / 2 if self.settings.symmetric else loss
+
+    def _view(self, batch: Tensor, which: int) -> Tensor:
+        """One view of a batch, with InputMix where set."""
+        s = self.settings
+        view = self.views(batch, which, self.streams.views) if s.augment else self.views.clean(batch)
+        return mixing.inputmix(view, s.inputmix, groups=s.groups, generator=self.streams.mixing) if s.inputmix else view
 
     def _loss(self, anchors: Tensor, keys: Tensor) -> Tensor:
         anchors, keys, mixture = mix_views(anchors, keys, self.settings, self.streams.mixing)
@@ -193,26 +200,31 @@ class Training:
             generator.set_state(generator_state)
 
 
-def run(training: Training, progress: Progress, resume: Path | None = None) -> nn.Module:
-    """Train to the end and return the encoder; with ``resume``, continue from that file and save there now and then.
+def run(training: Training, label: str, resume: Path) -> float:
+    """Train to the end, from where ``resume`` was left if that file is there; save there now and then. Returns the seconds taken.
+
+    Args:
+        label: what progress is shown for. resume: the caller removes it once the result is safe.
 
     Raises:
         UserError: a ``resume`` file that no training saved.
     """
-    if resume is not None and resume.exists():
-        try:
-            training.load_state(torch.load(resume, map_location=training.device, weights_only=True))
-        except (OSError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-            raise UserError(f"{resume}: not a saved training ({str(error).splitlines()[0]}); remove it to start afresh") from None
-        progress.resumed(training.epoch, training.items_per_epoch)
-    saved = time.monotonic()
-    while training.epoch < training.settings.epochs:
-        training.run_epoch(progress)
-        if resume is not None and time.monotonic() - saved > SAVE_SECONDS:
-            with replacing(resume) as temporary:
-                torch.save(training.state(), temporary)
-            saved = time.monotonic()
-    return training.method.encoder
+    epochs = training.settings.epochs
+    started = saved = time.monotonic()
+    with Progress(label, training.items_per_epoch * epochs, epochs) as progress:
+        if resume.exists():
+            try:
+                training.load_state(torch.load(resume, map_location=training.device, weights_only=True))
+            except (OSError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+                raise UserError(f"{resume}: not a saved training ({str(error).splitlines()[0]}); remove it to start afresh") from None
+            progress.resumed(training.epoch, training.items_per_epoch)
+        while training.epoch < epochs:
+            training.run_epoch(progress)
+            if time.monotonic() - saved > SAVE_SECONDS:
+                with replacing(resume) as temporary:
+                    torch.save(training.state(), temporary)
+                saved = time.monotonic()
+    return time.monotonic() - started
 
 
 def history_csv(history: list[dict[str, float]]) -> str:

@@ -21,11 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, m
 from imix.errors import UserError
 from imix.files import write_json
 
-METHODS = ("npair", "moco", "byol")
-MIXES = ("none", "imix", "icutmix")
-ARCHIVES = ("cifar10", "cifar100", "speech_commands", "covtype")
 Archive = Literal["cifar10", "cifar100", "speech_commands", "covtype"]
-Method = Literal["npair", "moco", "byol"]
+Method = Literal["npair", "moco", "byol", "supervised"]
 Mix = Literal["none", "imix", "icutmix"]
 Head = Literal["linear", "mlp", "mlpbn", "mlpbn1"]
 NAME = r"^[a-z][a-z0-9_]*$"
@@ -172,7 +169,7 @@ class MLPEncoder(Strict):
     """The tabular network: column groups, four wide layers, maxout."""
 
     kind: Literal["mlp"]
-    width: Positive  # multiplies all layers; 1 is the paper's 62 million parameters
+    width: Positive  # multiplies the five wide layers; 1 is the paper's 62 million parameters
 
 
 class ImageViews(Strict):
@@ -239,7 +236,9 @@ class Pretraining(Domain):
     inputmix: Annotated[int, Field(ge=0)]  # further inputs mixed into each, labels unchanged; 0 = off
     knn_every: Count  # epochs between two kNN figures on the validation rows
     fraction: Annotated[float, Field(gt=0, le=1)]  # of the training rows, classes in proportion, that are trained on
-    mix_inputs: bool  # false: labels mixed, inputs not; a control
+    augment: bool  # false: both views are the clean rows
+    shared_lam: bool  # true: one lam per batch; false, as published: one per item
+    mix_inputs: Literal["first", "both", "neither"]  # which views are mixed; the paper mixes the first, the others are controls
     mix_labels: bool  # false: inputs mixed, labels not; a control
     symmetric: bool  # the loss averaged over both directions, each view the anchor once
     alpha: Positive | None = None  # of Beta(alpha, alpha); cells that mix have one, plain cells none
@@ -248,8 +247,10 @@ class Pretraining(Domain):
     def _consistent(self) -> "Pretraining":
         if self.batch_size % self.groups or self.batch_size // self.groups < 2:
             raise ValueError(f"groups {self.groups} must divide batch_size {self.batch_size} into blocks of two or more")
-        if not (self.mix_inputs or self.mix_labels):
-            raise ValueError("mix_inputs and mix_labels are both false: that is mix 'none'")
+        if self.mix_inputs == "neither" and not self.mix_labels:
+            raise ValueError("mix_inputs is 'neither' and mix_labels false: that is mix 'none'")
+        if self.mix_inputs == "both" and self.mix == "icutmix":
+            raise ValueError("mix_inputs must not be 'both' with CutMix: its box is drawn for one view")
         if self.milestones and max(self.milestones) >= self.epochs:
             raise ValueError(f"milestones {self.milestones} must lie below epochs {self.epochs}")
         if (self.schedule == "step") != bool(self.milestones):
@@ -287,7 +288,22 @@ class BYOLPretraining(Pretraining):
     predictor: Head
 
 
-PRETRAINING: dict[str, type[Pretraining]] = {"npair": NPairPretraining, "moco": MoCoPretraining, "byol": BYOLPretraining}
+class SupervisedPretraining(Pretraining):
+    """Training with labels, for comparison; its linear classifier takes the place of the projection."""
+
+    @model_validator(mode="after")
+    def _one_view(self) -> "SupervisedPretraining":
+        if self.symmetric or self.mix_inputs == "both":
+            raise ValueError("symmetric must be false and mix_inputs not 'both': training with labels has one view")
+        return self
+
+
+PRETRAINING: dict[str, type[Pretraining]] = {
+    "npair": NPairPretraining,
+    "moco": MoCoPretraining,
+    "byol": BYOLPretraining,
+    "supervised": SupervisedPretraining,
+}
 
 
 class Probe(Strict):

@@ -6,7 +6,7 @@ A file is named by the hash of everything that its training and evaluation depen
 
 import hashlib
 import json
-import time
+from pathlib import Path
 
 from imix import settings
 from imix.errors import exit_cleanly
@@ -24,13 +24,12 @@ def main() -> None:
     from imix import evaluation, pretraining, runtime
     from imix.datasets import load
     from imix.files import write_json
-    from imix.progress import Progress
 
     folder = ablation_folder(args.ablation, args.dataset, args.seed)
     say(f"ablate {args.ablation} {args.dataset} {args.seed}", f"{len(asked.variants)} trainings", folder)
     device = runtime.configure(args.seed)
     dataset = load(DATA / args.dataset / "tensors", device)
-    code = [(DATA / "code" / f"{kind}.txt").read_text() for kind in ("pretrain", "evaluate")]
+    code = [path.read_text() for path in (Path(__file__), DATA / "code" / "pretrain.txt", DATA / "code" / "evaluate.txt")]
     files = set()
     for variant in asked.variants:
         cell = variant.pretraining()
@@ -43,10 +42,9 @@ def main() -> None:
         resume = pretraining.resume_path(identity, dataset.sha256)
         training = pretraining.Training(dataset, variant.method, cell, args.seed)
         label = f"ablate {args.ablation} {args.dataset} {variant.method} {variant.mix} {variant.value} {args.seed}"
-        started = time.monotonic()
-        with Progress(label, training.items_per_epoch * cell.epochs, cell.epochs) as progress:
-            encoder = pretraining.run(training, progress, resume)
-        result = runtime.provenance(identity, dataset.card, device, time.monotonic() - started)
+        seconds = pretraining.run(training, label, resume)
+        encoder = training.method.encoder
+        result = runtime.provenance(identity, dataset.card, device, seconds)
         result["size"] = {"parameters": sum(p.numel() for p in encoder.parameters()), "rows": len(training.rows)}
         result["figures"] = evaluation.evaluate(encoder, training.views, dataset, probe, args.seed)
         write_json(target, result)

@@ -1,7 +1,5 @@
 """Train one encoder: data/encoders/<dataset>/<method>/<mix>/<seed>."""
 
-import time
-
 from imix import settings
 from imix.errors import exit_cleanly
 from stages import DATA, arguments, encoder_folder, say
@@ -15,7 +13,6 @@ def main() -> None:
     from imix import checkpoints, pretraining, runtime
     from imix.datasets import load
     from imix.files import write_bytes, write_json
-    from imix.progress import Progress
 
     folder = encoder_folder(args.dataset, args.method, args.mix, args.seed)
     label = f"pretrain {args.dataset} {args.method} {args.mix} {args.seed}"
@@ -25,11 +22,8 @@ def main() -> None:
     training = pretraining.Training(dataset, args.method, cell, args.seed)
     identity = {**vars(args), "settings": cell.model_dump()}
     resume = pretraining.resume_path(identity, dataset.sha256)
-    started = time.monotonic()
-    with Progress(label, training.items_per_epoch * cell.epochs, cell.epochs) as progress:
-        encoder = pretraining.run(training, progress, resume)
-    seconds = time.monotonic() - started
-    checkpoints.save(encoder, cell, folder / "encoder.safetensors")
+    seconds = pretraining.run(training, label, resume)
+    checkpoints.save(training.method.encoder, cell, folder / "encoder.safetensors")
     write_bytes(folder / "history.csv", pretraining.history_csv(training.history).encode())
     write_json(folder / "provenance.json", runtime.provenance(identity, dataset.card, device, seconds))
     resume.unlink(missing_ok=True)

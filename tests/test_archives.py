@@ -392,7 +392,7 @@ def test_speech_commands(tmp_path):
             speaker, word = divmod(int(clip[0]) - 1, 100)
             assert speaker in speakers and label == (word + 2 if word < 10 else 0)
             assert (clip[: 10_000 if speaker == 3 else None] == clip[0]).all() and (speaker < 3 or not clip[10_000:].any())
-    assert splits.background.shape == (2, 17_000) and splits.background[:, 0].tolist() == [0, 1]
+    assert splits.background.shape == (2, 16_000) and splits.background[:, -1].tolist() == [0, 1]
     assert splits.mean.shape == splits.std.shape == (1,) and -80 <= splits.mean[0] < 0 < splits.std[0]
 
 
@@ -415,7 +415,7 @@ def test_speech_commands_choice_is_independent_of_the_archives_order(tmp_path):
     ({"validation_list.txt": None}, "no member validation_list.txt"),
     ({"testing_list.txt": None}, "no member testing_list.txt"),
     ({"_background_noise_/0.wav": None, "_background_noise_/1.wav": None}, "_background_noise_: must hold"),
-    ({"_background_noise_/0.wav": wav(np.ones(100))}, "_background_noise_: .* the shortest of 2 has 100"),
+    ({"_background_noise_/0.wav": wav(np.ones(100)), "_background_noise_/1.wav": None}, "_background_noise_: must hold a second"),
 ])  # fmt: skip
 def test_speech_commands_refuses(tmp_path, changes, words):
     speech(tmp_path, **changes)

@@ -104,7 +104,7 @@ def test_speech_rows(speech):
         assert clips.shape[1:] == (16000,) and clips.dtype == np.int16
         assert ((np.abs(clips.astype(int)).max(1) == 0) == (labels == 1)).all()
     assert np.bincount(splits.labels["test"], minlength=12).tolist() == [3, 0] + [3] * 10
-    assert splits.background.shape == (6, 160_000)
+    assert splits.background.shape == (60, 16_000)
 
 
 def test_no_voice_crosses_the_splits():

@@ -1,3 +1,7 @@
+import math
+
+import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -72,3 +76,25 @@ def test_collapse_figures(generator):
     line = torch.randn(500, 1, generator=generator) * torch.ones(16)
     assert abs(features.effective_rank(line) - 1) < 0.01
     assert features.feature_std(torch.ones(50, 16)) == 0 and features.effective_rank(torch.ones(50, 16)) < 1.01
+
+
+def test_alignment_and_uniformity_are_their_definitions(generator):
+    one, two = torch.randn(2, 30, 5, generator=generator).double()
+    unit = one / one.norm(dim=1, keepdim=True)
+    other = two / two.norm(dim=1, keepdim=True)
+    assert abs(features.alignment(one, two) - sum(float((a - b) @ (a - b)) for a, b in zip(unit, other, strict=True)) / 30) < 1e-9
+    pairs = [math.exp(-2 * float((unit[i] - unit[j]) @ (unit[i] - unit[j]))) for i in range(30) for j in range(i)]
+    assert abs(features.uniformity(one) - math.log(sum(pairs) / len(pairs))) < 1e-9
+    assert features.alignment(one, 3 * one) < 1e-12 and features.uniformity(torch.ones(30, 5)) == 0
+
+
+@pytest.mark.parametrize("rows", [40, 6])  # more and fewer than dimensions
+def test_frechet_distance_is_its_definition(generator, rows):
+    first, second = torch.randn(50, 8, generator=generator), torch.randn(rows, 8, generator=generator) + 1
+    a, b = (torch.nn.functional.normalize(z, dim=1).double().numpy() for z in (first, second))
+    cov_a, cov_b = np.cov(a.T), np.cov(b.T)
+    expected = (
+        ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(cov_a + cov_b) - 2 * np.sqrt(np.linalg.eigvals(cov_a @ cov_b).clip(0)).sum().real
+    )
+    assert abs(features.frechet_distance(first, second) - expected) < 1e-6
+    assert abs(features.frechet_distance(first, first)) < 1e-9

@@ -26,7 +26,9 @@ BASE = {
     "precision": "float32",
     "inputmix": 0,
     "fraction": 1.0,
-    "mix_inputs": True,
+    "augment": True,
+    "shared_lam": False,
+    "mix_inputs": "first",
     "mix_labels": True,
     "symmetric": False,
     "knn_every": 1,
@@ -35,12 +37,13 @@ OWN = {
     "npair": {"temperature": 0.2},
     "moco": {"temperature": 0.2, "ema": 0.9, "queue": 20, "contrast": "batch"},
     "byol": {"ema": 0.9, "predictor": "mlpbn1"},
+    "supervised": {},
 }
 
 
 def make(name, **changes):
     settings = PRETRAINING[name].model_validate(BASE | OWN[name] | changes)
-    return METHODS[name](nn.Sequential(nn.Linear(4, 10), nn.BatchNorm1d(10), nn.ReLU()), 10, settings)
+    return METHODS[name](nn.Sequential(nn.Linear(4, 10), nn.BatchNorm1d(10), nn.ReLU()), 10, settings, classes=4)
 
 
 @pytest.mark.parametrize("kind,layers", [("linear", 1), ("mlp", 3), ("mlpbn1", 4), ("mlpbn", 5)])
@@ -53,8 +56,10 @@ def test_heads(kind, layers):
 @pytest.mark.parametrize("name", METHODS)
 def test_lam_one_and_identity_partner_is_plain(name):
     view1, view2 = torch.randn(2, 8, 4)
-    plain, mixed = make(name), None
+    plain = make(name)
     mixed = copy.deepcopy(plain)
+    if plain.supervised:
+        view2 = torch.randint(4, (8,))
     own = torch.arange(8)
     plain(view1, view2, torch.Generator())(own).mean().backward()
     mixed_loss(mixed(view1, view2, torch.Generator()), own, torch.ones(8)).backward()
@@ -89,8 +94,7 @@ def test_n_pair_is_one_pass_over_both_views():
 
 
 def test_two_groups_are_two_processors():
-    one, two = make("npair"), None
-    two = make("npair", groups=2)
+    one, two = make("npair"), make("npair", groups=2)
     two.load_state_dict(one.state_dict())
     view1, view2 = torch.randn(2, 8, 4)
     halves = [one(view1[h], view2[h], torch.Generator())(torch.arange(4)) for h in (slice(4), slice(4, 8))]
@@ -121,12 +125,12 @@ def test_key_encoder_averages_parameters_only():
     assert (keys.network[1].running_mean == 0).all()
 
 
-def test_key_encoder_moves_before_the_keys_are_computed():
+def test_key_encoder_follows_its_own_network():
     method = make("moco", ema=0.0)
     with torch.no_grad():
         for p in method.encoder.parameters():
             p.mul_(2.0)
-    method(torch.randn(8, 4), torch.randn(8, 4), torch.Generator())
+    method.follow()
     for a, b in zip(method.keys.network[0].parameters(), method.encoder.parameters(), strict=True):
         assert torch.equal(a, b)
 

@@ -1,13 +1,16 @@
+import copy
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
-from imix import pretraining
-from imix.datasets import Dataset
+from imix import mixing, pretraining
+from imix.datasets import Dataset, nested_rows
 from imix.errors import UserError
 from imix.evaluation import evaluate
 from imix.progress import Progress
+from imix.runtime import streams
 from imix.settings import PRETRAINING, Probe
 from tests.test_methods import BASE, OWN
 
@@ -64,10 +67,9 @@ def settings(method, mix="imix", **changes):
     )
 
 
-def train(method, mix="imix", seed=0, resume=None, **changes):
+def train(method, mix="imix", seed=0, resume=Path("nowhere/state.pt"), **changes):
     training = pretraining.Training(dataset(), method, settings(method, mix, **changes), seed)
-    with Progress("test", 1000, 8) as progress:
-        pretraining.run(training, progress, resume)
+    pretraining.run(training, "test", resume)
     return training
 
 
@@ -106,11 +108,10 @@ def test_interrupted_equals_uninterrupted(method, tmp_path, monkeypatch):
         original(progress)
 
     killed.run_epoch = dies
-    with Progress("test", 1000, 8) as progress, pytest.raises(KeyboardInterrupt):
-        pretraining.run(killed, progress, resume)
+    with pytest.raises(KeyboardInterrupt):
+        pretraining.run(killed, "test", resume)
     continued = pretraining.Training(dataset(), method, settings(method), 0)
-    with Progress("test", 1000, 8) as progress:
-        pretraining.run(continued, progress, resume)
+    pretraining.run(continued, "test", resume)
     for a, b in zip(whole.method.state_dict().values(), continued.method.state_dict().values(), strict=True):
         assert torch.equal(a, b)
     assert pretraining.history_csv(whole.history) == pretraining.history_csv(continued.history)
@@ -182,20 +183,67 @@ def test_plain_and_mixed_share_weights_rows_and_views():
     assert torch.equal(*seen)
 
 
-def test_inputmix_comes_before_imix_on_both_views(generator):
-    anchors, keys = torch.eye(40), torch.eye(40)
-    a, k, mixture = pretraining.mix_views(anchors, keys, settings("npair", "none", inputmix=2), generator)
-    assert mixture is None and not torch.equal(a, k) and not torch.equal(k, keys)
-    a, k, mixture = pretraining.mix_views(anchors, keys, settings("npair"), generator)
-    assert torch.equal(k, keys) and torch.equal(a, mixture.inputs)
+def test_inputmix_comes_before_imix_on_both_views():
+    training = pretraining.Training(dataset(), "npair", settings("npair", inputmix=2, augment=False), 0)
+    clean, views = training.views.clean(training.rows[:40]), []
+    training._loss = lambda *pair: views.extend(pair)
+    training.step_loss(torch.arange(40))
+    assert len(views) == 2 and not any(torch.equal(a, b) for a, b in ((views[0], views[1]), (views[0], clean), (views[1], clean)))
 
 
-def test_controls_separate_inputs_from_labels(generator):
-    anchors, keys = torch.eye(40), torch.eye(40)
-    a, _, mixture = pretraining.mix_views(anchors, keys, settings("npair", mix_inputs=False), generator)
-    assert torch.equal(a, anchors) and (mixture.lam < 1).any()
-    a, _, mixture = pretraining.mix_views(anchors, keys, settings("npair", mix_labels=False), generator)
-    assert not torch.equal(a, anchors) and mixture is None
+def test_without_augmentation_both_views_are_the_clean_rows():
+    training = pretraining.Training(dataset(), "npair", settings("npair", augment=False), 0)
+    views = [training._view(training.rows[:40], which) for which in (0, 1)]
+    assert all(torch.equal(view, training.views.clean(training.rows[:40])) for view in views)
+
+
+def test_controls_separate_inputs_from_labels_and_views(generator):
+    anchors, keys = torch.eye(40), torch.eye(40).flip(0)
+
+    def mixed(mix="imix", **changes):
+        return pretraining.mix_views(anchors, keys, settings("npair", mix, **changes), generator)
+
+    a, k, mixture = mixed()
+    assert torch.equal(a, mixture.inputs) and torch.equal(k, keys) and len(mixture.lam.unique()) > 30
+    a, k, mixture = mixed(mix_inputs="neither")
+    assert torch.equal(a, anchors) and torch.equal(k, keys) and (mixture.lam < 1).any()
+    a, k, mixture = mixed(mix_inputs="both")
+    assert torch.equal(a, mixture.inputs) and torch.allclose(k, a.flip(1))  # the same partners and weights
+    a, k, mixture = mixed(mix_labels=False)
+    assert not torch.equal(a, anchors) and torch.equal(k, keys) and mixture is None
+    assert len(mixed(shared_lam=True)[2].lam.unique()) == 1
+    a, k, mixture = mixed("none")
+    assert a is anchors and k is keys and mixture is None
+
+
+def test_supervised_training_is_cross_entropy_and_never_sees_validation_labels():
+    training = pretraining.Training(dataset(), "supervised", settings("supervised", "none"), 0)
+    assert len(training.rows) == 160  # of 200 with validation
+    rows = torch.arange(40)
+    view = training.views(training.rows[rows], 0, streams(0).views)
+    expected = torch.nn.functional.cross_entropy(copy.deepcopy(training.method.network())(view), training.labels[rows])
+    assert float(training.step_loss(rows).detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
+
+
+def test_mixed_supervised_training_is_cross_entropy_with_mixed_labels():
+    training = pretraining.Training(dataset(), "supervised", settings("supervised"), 0)
+    rows, other = torch.arange(40), streams(0)
+    mixed, partner, lam = mixing.mixup(training.views(training.rows[rows], 0, other.views), 1.0, generator=other.mixing)
+    one_hot = torch.nn.functional.one_hot(training.labels[rows], 4).float()
+    target = lam[:, None] * one_hot + (1 - lam)[:, None] * one_hot[partner]
+    expected = torch.nn.functional.cross_entropy(copy.deepcopy(training.method.network())(mixed), target)
+    assert float(training.step_loss(rows).detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+def test_a_moving_average_moves_once_a_step_even_when_symmetric():
+    training = pretraining.Training(dataset(), "byol", settings("byol", "none", symmetric=True, ema=0.5), 0)
+    before = [p.clone() for p in training.method.keys.parameters()]
+    with torch.no_grad():
+        for p in training.method.network().parameters():
+            p.add_(1.0)
+    training.step_loss(torch.arange(40))
+    for old, new in zip(before, training.method.keys.parameters(), strict=True):
+        assert torch.allclose(new, old + 0.5, atol=1e-6)
 
 
 def test_a_symmetric_loss_is_the_mean_of_both_directions():
@@ -210,10 +258,10 @@ def test_a_symmetric_loss_is_the_mean_of_both_directions():
 
 def test_smaller_shares_lie_inside_larger_ones():
     labels = torch.tensor([0] * 50 + [1] * 30 + [2])
-    shares = [set(pretraining.nested_rows(labels, fraction, 5).tolist()) for fraction in (0.1, 0.5, 1.0)]
+    shares = [set(nested_rows(labels, fraction, 5).tolist()) for fraction in (0.1, 0.5, 1.0)]
     assert shares[0] < shares[1] < shares[2] == set(range(81))
     assert labels[sorted(shares[1])].bincount().tolist() == [25, 15, 1]
-    assert shares[1] != set(pretraining.nested_rows(labels, 0.5, 6).tolist())
+    assert shares[1] != set(nested_rows(labels, 0.5, 6).tolist())
     assert len(pretraining.Training(dataset(), "npair", settings("npair", fraction=0.5), 0).rows) == 100
 
 

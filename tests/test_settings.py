@@ -51,7 +51,7 @@ def test_later_layers_win(tmp_path):
     "keys,value,words",
     [
         ("gird", {}, ["gird", "unknown key"]),
-        ("grid/methods", ["mocco"], ["grid.methods", "'mocco'", "'npair', 'moco' or 'byol'"]),
+        ("grid/methods", ["mocco"], ["grid.methods", "'mocco'", "'npair', 'moco', 'byol' or 'supervised'"]),
         ("grid/datasets", ["mnits"], ["'mnits'", "did you mean 'mnist'"]),
         ("grid/datasets", ["../x"], ["grid.datasets", "pattern"]),
         ("grid/datasets", [], ["grid.datasets", "at least 1"]),
@@ -114,7 +114,16 @@ def test_an_ablation_changes_what_it_says_and_nothing_else():
     assert found["double", "none"].encoder.width == 2 * plain.encoder.width
     assert found["double", "none"].model_copy(update={"encoder": plain.encoder}) == plain
     digits = {v.value: v.pretraining() for v in settings.variants(params, "data_size", "mnist").variants}
-    assert digits["quarter_steps"].epochs == 4 * digits["quarter"].epochs and digits["quarter_steps"].fraction == 0.25
+    assert digits["fifth_steps"].epochs == 5 * digits["fifth"].epochs and digits["fifth_steps"].fraction == 0.2
+
+
+@pytest.mark.parametrize("name", settings.load().ablation)
+def test_every_ablation_fits_every_data_set_of_its_domain(name):
+    params = settings.load()
+    for dataset in ("mnist", "spoken", "segment", "cifar10_small", "covtype_small"):
+        if name == "operators" and dataset not in ("mnist", "cifar10_small"):
+            continue
+        assert settings.variants(params, name, dataset).variants
 
 
 @pytest.mark.parametrize(
@@ -126,7 +135,7 @@ def test_an_ablation_changes_what_it_says_and_nothing_else():
         ("ablations/datasets", [], ["datasets or seeds are empty"]),
         ("ablation/model_size/values/half", {"encoder": {"widht": 3}}, ["ablation.model_size.values.half.encoder", "widht", "unknown key"]),
         ("ablation/model_size/values/half", {"encoder": {"kind": "x2"}}, ["model_size.values.half.encoder.kind = 'x2'", "no number"]),
-        ("ablation/controls/values/inputs_only", {"mix_labels": False, "mix_inputs": False}, ["both false"]),
+        ("ablation/controls/values/inputs_only", {"mix_labels": False, "mix_inputs": "neither"}, ["mix_labels false: that is mix 'none'"]),
         ("ablation/controls/values/inputs_only", {"mix": "none"}, ["ablation.controls.values.inputs_only.mix: unknown key"]),
         ("ablation/data_size/values/half", {"fraction": 0}, ["ablation.data_size.values.half.fraction = 0", "greater than 0"]),
         ("ablation/contrast/values/own", {"symmetric": True}, ["symmetric must be false"]),

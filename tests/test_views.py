@@ -86,7 +86,7 @@ def test_mel_filters_are_slaneys():
 
 def views_for(**changes):
     nothing = SPEECH | dict(probability=1.0, amplitude=[1.0, 1.0], speed=0.0, stretch=0.0, shift=0, noise=0.0)
-    background = torch.randint(-3000, 3000, (2, 20000), dtype=torch.int16, generator=torch.Generator().manual_seed(5))
+    background = torch.randint(-3000, 3000, (2, 16000), dtype=torch.int16, generator=torch.Generator().manual_seed(5))
     return speech.Views(SpeechViews(**(nothing | changes)), torch.zeros(1), torch.ones(1), background)
 
 
@@ -175,12 +175,12 @@ def test_resample_is_linear_interpolation():
 
 def test_noise_is_mixed_in_the_stft_domain(generator):
     views, rows = views_for(noise=0.45), clips(2)
-    places = torch.tensor([[0, 17], [1, 3000]])
+    which = torch.tensor([1, 0])
     share = torch.tensor([0.3, 0.45])
     ones = torch.ones(2)
-    ours = views._view(rows, ones, ones, ones, torch.zeros(2, dtype=torch.int64), share, places)
-    for i, (which, start) in enumerate(places.tolist()):
-        noise = slow_stft(views.background[which, start : start + 16000] / 2**15)
+    ours = views._view(rows, ones, ones, ones, torch.zeros(2, dtype=torch.int64), share, which)
+    for i in range(2):
+        noise = slow_stft(views.background[which[i]] / 2**15)
         expected = slow_spectrogram((1 - share[i]) * slow_stft(rows[i] / 2**15) + share[i] * noise)
         assert torch.allclose(ours[i, 0].double(), expected, atol=5e-3)
 

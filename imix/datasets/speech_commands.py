@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from imix.datasets import SPLITS, Splits
 from imix.datasets.archives import OFFICIAL, choose, fetch, members
-from imix.datasets.spoken import CLASSES, COMMANDS, RATE, _spectrogram_statistics
+from imix.datasets.spoken import CLASSES, COMMANDS, RATE, silent_clips, spectrogram_statistics
 from imix.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ STATISTICS = 5_000  # training clips that statistics are taken from at most: a m
 def read(source: VerifiedSource, rows: CommandRows, folder: Path) -> Splits:
     """To int16 clips (N, 16000), cut or zero-padded at their ends; statistics of clean spectrograms.
 
-    Silence, all-zero clips, stands at the end of training and validation. Background recordings are cut to the shortest's length.
+    Silence, all-zero clips, stands at the end of training and validation. Background recordings are cut into seconds.
 
     Raises:
         UserError: no lists, no background, or a recording that is not 16 kHz mono 16-bit.
@@ -46,7 +46,7 @@ def read(source: VerifiedSource, rows: CommandRows, folder: Path) -> Splits:
         chosen = choose(words, getattr(rows, split), rows.seed, f"{path}: rows.{split}")
         if not len(chosen):
             raise UserError(f"{path}: no clips for {split}")
-        silent = 0 if split == "test" else round(len(chosen) * rows.silence / (1 - rows.silence))
+        silent = silent_clips(split, len(chosen), rows)
         inputs[split] = np.zeros((len(chosen) + silent, RATE), np.int16)
         labels[split] = np.append(words[chosen], np.full(silent, CLASSES.index("silence")))
         place |= {here[index]: clip for index, clip in zip(chosen, inputs[split], strict=False)}  # views of the array's rows
@@ -55,12 +55,12 @@ def read(source: VerifiedSource, rows: CommandRows, folder: Path) -> Splits:
             samples = _samples(content, f"{path}: {name}")[:RATE]
             place[name][: len(samples)] = samples
     some = inputs["train"][:: -(-len(inputs["train"]) // STATISTICS)]  # evenly spaced over words, speakers and silence
-    mean, std = _spectrogram_statistics(some)
+    mean, std = spectrogram_statistics(some)
     return Splits(inputs, labels, CLASSES, mean, std, carved=False, background=background)
 
 
 def _contents(path: Path) -> tuple[set[str], dict[str, set[str]], NDArray[np.int16]]:
-    """Names of all clips, those on the lists, and the background recordings (M, samples)."""
+    """Names of all clips, those on the lists, and the background recordings, one after the other, as seconds (M, 16000)."""
     names, lists, recordings = set(), {}, {}
     for name, content in members(path):
         directory, _, file = name.rpartition("/")
@@ -73,12 +73,10 @@ def _contents(path: Path) -> tuple[set[str], dict[str, set[str]], NDArray[np.int
     for name in LISTS.values():
         if name not in lists:
             raise UserError(f"{path}: no member {name}")
-    shortest = min(map(len, recordings.values()), default=0)
-    if shortest < RATE:
-        raise UserError(
-            f"{path}: {BACKGROUND}: must hold recordings of a second or more; the shortest of {len(recordings)} has {shortest} samples"
-        )
-    return names, lists, np.stack([recordings[name][:shortest] for name in sorted(recordings)])
+    samples = np.concatenate([recordings[name] for name in sorted(recordings)] or [np.empty(0, np.int16)])
+    if len(samples) < RATE:
+        raise UserError(f"{path}: {BACKGROUND}: must hold a second or more of recordings; has {len(samples)} samples")
+    return names, lists, samples[: len(samples) // RATE * RATE].reshape(-1, RATE)
 
 
 def _split(name: str, lists: dict[str, set[str]]) -> str:

@@ -175,15 +175,15 @@ def read(source: SpokenSource, rows: SpokenRows, folder: Path) -> Splits:
     inputs, labels = {}, {}
     for name in SPLITS:
         here = split == name
-        silent = 0 if name == "test" else round(here.sum() * rows.silence / (1 - rows.silence))
+        silent = silent_clips(name, here.sum(), rows)
         inputs[name] = np.concatenate([clips[here], np.zeros((silent, RATE), np.int16)])
         labels[name] = np.concatenate([words[here], np.full(silent, CLASSES.index("silence"))])
-    mean, std = _spectrogram_statistics(inputs["train"])
+    mean, std = spectrogram_statistics(inputs["train"])
     return Splits(inputs, labels, CLASSES, mean, std, carved=False, background=_noises(generator))
 
 
 def _noises(generator: np.random.Generator) -> NDArray[np.int16]:
-    """Six recordings' worth of noise with power falling as 1 / f^c, c from 0 (white) to 2 (brown)."""
+    """Seconds (60, 16000) of six kinds of noise, with power falling as 1 / f^c, c from 0 (white) to 2 (brown)."""
     samples = RATE * NOISE_SECONDS
     frequency = np.fft.rfftfreq(samples, 1 / RATE)
     frequency[0] = frequency[1]
@@ -191,10 +191,15 @@ def _noises(generator: np.random.Generator) -> NDArray[np.int16]:
     for colour in np.linspace(0, 2, NOISES):
         noise = np.fft.irfft(np.fft.rfft(generator.standard_normal(samples)) * frequency ** (-colour / 2), samples)
         noises.append(noise / np.abs(noise).max() * 0.1 * 2**15)
-    return np.stack(noises).astype(np.int16)
+    return np.concatenate(noises).reshape(-1, RATE).astype(np.int16)
 
 
-def _spectrogram_statistics(clips: NDArray[np.int16]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def silent_clips(split: str, spoken: int, rows: SpokenRows) -> int:
+    """How many all-zero clips a split gets, so that they are ``rows.silence`` of the whole; none in test."""
+    return 0 if split == "test" else round(spoken * rows.silence / (1 - rows.silence))
+
+
+def spectrogram_statistics(clips: NDArray[np.int16]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean and standard deviation, (1,) each, of the clean spectrograms in dB."""
     import torch
 

@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 
 from imix.errors import UserError
 from imix.reporting.plots import COLOURS, LINES, MARKERS
-from imix.reporting.results import FIGURES, METHOD_NAMES, MIX_NAMES, Spread, read_json, spread
+from imix.reporting.results import FIGURES, Spread, cell_name, read_json, spread
 from imix.reporting.tables import markdown, plus_minus
 from imix.settings import Variants
 
-UNCHANGED = "unchanged"  # the value that others are compared with, where there is one; else the first
+UNCHANGED = "unchanged"  # the value of cells as they stand in the grid
 
 
 def collect(name: str, dataset: str, asked: Variants, seeds: list[int], folder: Callable[[str, str, int], Path]) -> pd.DataFrame:
@@ -44,12 +44,17 @@ def by_seed(table: pd.DataFrame, method: str, mix: str, value: str) -> "pd.Serie
     return chosen.set_index("seed")["linear_accuracy"]
 
 
+def reference(table: pd.DataFrame) -> str:
+    """The value that the others are compared with: `UNCHANGED`, or the first."""
+    values = list(table["value"].unique())
+    return UNCHANGED if UNCHANGED in values else values[0]
+
+
 def effects(table: pd.DataFrame) -> list[tuple[str, str, str, Spread]]:
     """Method, mix, value and what the value changes against the reference, seed by seed: in the gain over plain training, where
     that was trained too, in the accuracy itself if not.
     """
-    values = list(table["value"].unique())
-    reference = UNCHANGED if UNCHANGED in values else values[0]
+    base_value = reference(table)
     mixes = list(table["mix"].unique())
     compared = [mix for mix in mixes if mix != "none"] or mixes
 
@@ -58,11 +63,11 @@ def effects(table: pd.DataFrame) -> list[tuple[str, str, str, Spread]]:
         return by_seed(table, method, mix, value) - base
 
     return [
-        (method, mix, value, spread(measured(method, mix, value) - measured(method, mix, reference)))
+        (method, mix, value, spread(measured(method, mix, value) - measured(method, mix, base_value)))
         for method in table["method"].unique()
         for mix in compared
-        for value in values
-        if value != reference
+        for value in table["value"].unique()
+        if value != base_value
     ]
 
 
@@ -76,16 +81,14 @@ def sentence(table: pd.DataFrame) -> str:
     found = effects(table)
     if not found:
         return ""
-    values = list(table["value"].unique())
-    reference = UNCHANGED if UNCHANGED in values else values[0]
     subject = "the gain over plain training" if "none" in set(table["mix"]) and table["mix"].nunique() > 1 else "linear accuracy"
     groups: dict[str, list[str]] = {}
     for method, mix, value, effect in found:
-        groups.setdefault(f"{METHOD_NAMES[method]} {MIX_NAMES[mix]}", []).append(f"`{value}` {interval(effect)}")
+        groups.setdefault(cell_name(method, mix), []).append(f"`{value}` {interval(effect)}")
     parts = [f"{cell}: {', '.join(changes)}" for cell, changes in groups.items()]
     decided = sum(abs(effect.mean) > effect.half for *_, effect in found)
     return (
-        f"Against `{reference}`, {subject} changes, in points with 95 % intervals, for {'; '.join(parts)}; "
+        f"Against `{reference(table)}`, {subject} changes, in points with 95 % intervals, for {'; '.join(parts)}; "
         f"{decided} of {len(found)} intervals exclude zero (n = {table['seed'].nunique()}).\n"
     )
 
@@ -97,13 +100,11 @@ def accuracy_table(table: pd.DataFrame, axis: str | None) -> str:
     rows = []
     for value in table["value"].unique():
         here = table[table["value"] == value]
-        number = [f"{here[axis].mean():,.6g}"] if axis else []
+        number = [f"{here[axis].mean():,.10g}"] if axis else []
         cells = [plus_minus(spread(by_seed(table, *column, value))) for column in columns]
         gained = [interval(spread(by_seed(table, *column, value) - by_seed(table, column[0], "none", value))) for column in gains]
         rows.append([f"`{value}`", *number, *cells, *gained])
-    heads = [METHOD_NAMES[m] if x == "none" else f"{METHOD_NAMES[m]} {MIX_NAMES[x]}" for m, x in columns] + [
-        f"gain, {METHOD_NAMES[m]} {MIX_NAMES[x]}" for m, x in gains
-    ]
+    heads = [cell_name(m, x) for m, x in columns] + [f"gain, {cell_name(m, x)}" for m, x in gains]
     return markdown(["value", *([axis] if axis else []), *heads], rows)
 
 
@@ -130,12 +131,12 @@ def plot(tables: dict[str, pd.DataFrame], axis: str | None) -> Figure:
                 marker=MARKERS.get(mix, "x"),
                 alpha=0.5 if curve else 1,
                 capsize=3,
-                label=f"{METHOD_NAMES[method]} {MIX_NAMES[mix]}" + (f", fixed {curve}" if curve else ""),
+                label=cell_name(method, mix) + (f", fixed {curve}" if curve else ""),
             )
         if axis:
             panel.set_xscale("log")
         ticks = sorted(set(places.values()))
-        panel.set_xticks(ticks, [f"{tick:,.4g}" for tick in ticks] if axis else values)
+        panel.set_xticks(ticks, [f"{tick:,.10g}" for tick in ticks] if axis else values)
         panel.minorticks_off()
         panel.set(xlabel=axis, ylabel="linear accuracy, %")
         panel.set_title(f"{dataset} (n = {table['seed'].nunique()})", fontsize=10)

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from imix.files import replacing
-from imix.reporting.results import METHOD_NAMES, MIX_NAMES, gains
+from imix.reporting.results import cell_name, gains
 
-COLOURS = {"npair": "#4477aa", "moco": "#228833", "byol": "#cc6677"}
+COLOURS = {"npair": "#4477aa", "moco": "#228833", "byol": "#cc6677", "supervised": "#555555"}
 MARKERS = {"imix": "o", "icutmix": "s"}
 LINES = {"none": ":", "imix": "-", "icutmix": "--"}
 
@@ -35,7 +35,7 @@ def plot_gains(results: pd.DataFrame) -> Figure:
     labels = []
     for place, row in enumerate(table.itertuples()):
         axes.errorbar(row.mean, place, xerr=row.half, color=COLOURS[row.method], marker=MARKERS[row.mix], capsize=3)
-        labels.append(f"{row.dataset}  {METHOD_NAMES[row.method]} {MIX_NAMES[row.mix]}")
+        labels.append(f"{row.dataset}  {cell_name(row.method, row.mix)}")
     axes.axvline(0, color="0.5", linewidth=0.8)
     axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
@@ -55,12 +55,12 @@ def plot_curves(histories: pd.DataFrame) -> Figure:
         for (method, mix), history in rows.groupby(["method", "mix"], sort=False):
             for axis, figure_name in zip(axes, ("loss", "knn_validation"), strict=True):
                 over = history.dropna(subset=[figure_name]).groupby("epoch")[figure_name]
-                axis.plot(over.mean(), LINES[mix], color=COLOURS[method], label=f"{METHOD_NAMES[method]} {MIX_NAMES[mix]}")
+                axis.plot(over.mean(), LINES[mix], marker=".", color=COLOURS[method], label=cell_name(method, mix))
                 axis.fill_between(over.mean().index, over.min(), over.max(), color=COLOURS[method], alpha=0.12, linewidth=0)
         seeds = rows["seed"].nunique()
         axes[0].set(title=f"{dataset}: training loss (n = {seeds})", xlabel="epoch")
         for axis in axes:
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes[1].set(title=f"{dataset}: kNN on validation rows, % (n = {seeds})", xlabel="epoch")
-    grid[0][1].legend(fontsize=7, ncols=2)
+    figure.legend(*grid[0][1].get_legend_handles_labels(), loc="outside lower center", fontsize=8, ncols=4)
     return figure

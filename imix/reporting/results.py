@@ -21,12 +21,28 @@ FIGURES = (
     "knn_accuracy",
     "linear_accuracy_validation",
     "train_accuracy",
+    "linear_accuracy_1_percent",
+    "linear_accuracy_10_percent",
     "feature_std",
     "effective_rank",
+    "alignment",
+    "uniformity",
+    "frechet_distance",
     "probe_rate",
 )
-METHOD_NAMES = {"npair": "N-pair", "moco": "MoCo v2", "byol": "BYOL"}
+METHOD_NAMES = {"npair": "N-pair", "moco": "MoCo v2", "byol": "BYOL", "supervised": "supervised"}
 MIX_NAMES = {"none": "plain", "imix": "+ i-Mix", "icutmix": "+ i-CutMix"}
+LABELLED_MIX_NAMES = {"none": "plain", "imix": "+ MixUp", "icutmix": "+ CutMix"}  # of training with labels, where they began
+
+
+def mix_name(method: str, mix: str) -> str:
+    """What mixing is called with a method."""
+    return (LABELLED_MIX_NAMES if method == "supervised" else MIX_NAMES)[mix]
+
+
+def cell_name(method: str, mix: str) -> str:
+    """A method with its mixing."""
+    return METHOD_NAMES[method] if mix == "none" else f"{METHOD_NAMES[method]} {mix_name(method, mix)}"
 
 
 class Spread(NamedTuple):

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from imix.reporting.published import TABLE_1
-from imix.reporting.results import METHOD_NAMES, MIX_NAMES, Spread, cell, gains
+from imix.reporting.results import METHOD_NAMES, Spread, cell, cell_name, gains, mix_name
 from imix.settings import Grid
 
 BASELINE_NAMES = {"raw": "raw inputs", "untrained": "untrained"}
@@ -30,7 +30,7 @@ def columns(grid: Grid) -> list[tuple[str, str]]:
 
 def column_name(method: str, mix: str) -> str:
     """Head of a column."""
-    return METHOD_NAMES[method] if mix == "none" else MIX_NAMES[mix] if mix == "imix" else f"{METHOD_NAMES[method]} {MIX_NAMES[mix]}"
+    return mix_name(method, mix) if mix == "imix" else cell_name(method, mix)
 
 
 def main_table(results: pd.DataFrame, grid: Grid, figure: str = "linear_accuracy", digits: int = 1) -> str:
@@ -58,7 +58,9 @@ def gain_table(results: pd.DataFrame) -> str:
     rows = []
     for row in gains(results).itertuples():
         interval = f"{row.mean - row.half:+.1f} to {row.mean + row.half:+.1f}" if row.n > 1 else ""
-        rows.append([row.dataset, METHOD_NAMES[row.method], MIX_NAMES[row.mix], f"{row.mean:+.1f}", interval, str(row.n), verdict(row)])
+        rows.append(
+            [row.dataset, METHOD_NAMES[row.method], mix_name(row.method, row.mix), f"{row.mean:+.1f}", interval, str(row.n), verdict(row)]
+        )
     return markdown(["data", "method", "mix", "gain", "95 % interval", "n", ""], rows)
 
 
@@ -124,6 +126,13 @@ def results_page(results: pd.DataFrame, grid: Grid, cards: Mapping[str, Mapping[
             "a regulariser should narrow.",
             main_table(results, grid, "train_accuracy"),
         ),
+        "Few labels": (
+            "The probe trained with the labels of 1 % and of 10 % of the training rows without validation rows, at least one of each "
+            "class, test accuracy in %; its rate chosen on all validation rows.\n\n1 %:",
+            main_table(results, grid, "linear_accuracy_1_percent")
+            + "\n10 %:\n\n"
+            + main_table(results, grid, "linear_accuracy_10_percent"),
+        ),
         "Spread of the features": (
             "Standard deviation of the normalised test features, 1 = isotropic, 0 = collapsed.",
             main_table(results, grid, "feature_std", 2),
@@ -131,6 +140,19 @@ def results_page(results: pd.DataFrame, grid: Grid, cards: Mapping[str, Mapping[
         "Effective rank of the features": (
             "exp of the entropy of the singular values of the centred test features.",
             main_table(results, grid, "effective_rank"),
+        ),
+        "Alignment": (
+            "Mean squared distance of the normalised features of two random views of a test row; 0 = views do not matter.",
+            main_table(results, grid, "alignment", 2),
+        ),
+        "Uniformity": (
+            "log of the mean over pairs of test rows of exp(-2 squared distance) of their normalised features; 0 = all the same, "
+            "-4 = spread over the sphere.",
+            main_table(results, grid, "uniformity", 2),
+        ),
+        "Fréchet distance": (
+            "Between Gaussians fitted to the normalised features of training and of test rows, x 100; what a regulariser should lower.",
+            main_table(results.assign(frechet_distance=100 * results["frechet_distance"]), grid, "frechet_distance", 2),
         ),
         "Data": (
             "Rows as trained and judged on. Validation rows `of them` are training rows that choices are made on.",

@@ -6,6 +6,7 @@ stretch by a phase vocoder; time shift by frames; background noise, mixed in the
 """
 
 import math
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +32,7 @@ class Views:
     Args:
         settings: ranges and probability.
         mean, std: (1,) of the training rows' clean spectrograms, in dB.
-        background: (M, samples) int16 recordings of noise.
+        background: (M, 16000) int16 seconds of noise.
     """
 
     def __init__(self, settings: SpeechViews, mean: Tensor, std: Tensor, background: Tensor) -> None:
@@ -39,6 +40,13 @@ class Views:
         self.background = background
         self.window = torch.hann_window(N_FFT, device=background.device)
         self.filters = mel_filters(device=background.device)
+
+    @cached_property
+    def noise(self) -> Tensor:
+        """Spectra of the background, (M, 32, 1025) complex: 0.26 MB a second."""
+        if not len(self.background):
+            raise UserError("speech views with noise need background recordings; the data set has none")
+        return torch.cat([self._stft(block.float() / 2**15) for block in self.background.split(self._block(self.background))])
 
     def clean(self, rows: Tensor) -> Tensor:
         """The spectrograms of the clips as they are, (N, 1, 32, 32)."""
@@ -59,7 +67,8 @@ class Views:
         rate = 1 + drawn(0, -s.stretch, s.stretch)
         shift = drawn(0, -s.shift, s.shift + 1).floor().long()
         share = drawn(0, 0, s.noise)
-        parameters = (amplitude, speed, rate, shift, share, self._noise_places(size, generator))
+        which_noise = torch.randint(max(1, len(self.background)), (size,), generator=generator)
+        parameters = (amplitude, speed, rate, shift, share, which_noise)
         blocks = zip(*(z.split(self._block(rows)) for z in (rows, *parameters)), strict=True)
         return torch.cat([self._view(*block) for block in blocks])
 
@@ -67,7 +76,7 @@ class Views:
     def _block(rows: Tensor) -> int:
         return BLOCK if rows.device.type == "cpu" else len(rows)
 
-    def _view(self, rows: Tensor, amplitude: Tensor, speed: Tensor, rate: Tensor, shift: Tensor, share: Tensor, noise_at: Tensor) -> Tensor:
+    def _view(self, rows: Tensor, amplitude: Tensor, speed: Tensor, rate: Tensor, shift: Tensor, share: Tensor, noise: Tensor) -> Tensor:
         """The spectrograms of some clips.
 
         Each transform touches only the clips that it was drawn for; they are found on the host, where the parameters are,
@@ -89,24 +98,10 @@ class Views:
         level[stretched] = vocoder[stretched].magnitude(level[stretched].sqrt_()).square_()
         both = where((rate != 1) & (share != 0))
         spectra[both] = vocoder[both].phase(spectra[both]) * level[both].sqrt_()
-        if len(mixed):  # there is no transform of no clips
+        if len(mixed):
             part = share.to(device)[mixed, None, None]
-            noise = self._stft(self._noise(noise_at.to(device)[mixed]))
-            level[mixed] = power(noise.mul_(part).add_(spectra[mixed].mul_(1 - part)))
+            level[mixed] = power(self.noise[noise.to(device)[mixed]].mul_(part).add_(spectra[mixed].mul_(1 - part)))
         return self._spectrogram(level)
-
-    def _noise_places(self, size: int, generator: torch.Generator) -> Tensor:
-        """Recording and first sample of random seconds of the background, (size, 2)."""
-        if not self.background.numel():
-            raise UserError("speech views with noise need background recordings; the data set has none")
-        recording = torch.randint(len(self.background), (size,), generator=generator)
-        start = torch.randint(self.background.shape[1] - RATE + 1, (size,), generator=generator)
-        return torch.stack([recording, start], dim=1)
-
-    def _noise(self, places: Tensor) -> Tensor:
-        """The seconds of background at ``places`` (N, 2), as (N, 16000)."""
-        recording, start = places.unsqueeze(2).unbind(1)
-        return self.background[recording, start + torch.arange(RATE, device=start.device)].float() / 2**15
 
     def _stft(self, clips: Tensor) -> Tensor:
         """(N, 16000) -> (N, 32, 1025) complex, frame by frame; frames are centred, the ends zero-padded."""
