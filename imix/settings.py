@@ -347,6 +347,22 @@ class Ablations(Strict):
         return self
 
 
+class Transfer(Strict):
+    """Encoders of the grid that are also probed on other data sets of it: every one of the first on every one of the second."""
+
+    pretrained_on: list[Name]
+    probed_on: list[Name]
+
+
+class Projection(Strict):
+    """Data sets of the grid whose test features are drawn in two dimensions (t-SNE), from the grid's first seed."""
+
+    datasets: list[Name]
+    rows: Annotated[int, Field(ge=50)]  # about so many test rows
+    perplexity: Annotated[float, Field(ge=2, le=15)]  # at most a third of the fewest rows
+    seed: Seed
+
+
 class Variant(Strict):
     """One training of an ablation, resolved."""
 
@@ -374,6 +390,10 @@ class Verification(Strict):
     checksum: Checksum
 
 
+# folders of data/ that are no data set's
+RESERVED = ("ablations", "archives", "code", "encoders", "metrics", "settings")
+
+
 class Params(Strict):
     """The whole of params.yaml."""
 
@@ -385,6 +405,8 @@ class Params(Strict):
     recipe: dict[Name, dict[str, Any]]
     cell: dict[Name, dict[Method, dict[Mix, dict[str, Any]]]]
     probe: dict[Name, Probe]
+    transfer: Transfer
+    projection: Projection
     ablations: Ablations
     ablation: dict[Name, Ablation]
 
@@ -423,6 +445,8 @@ def load(path: Path = Path("params.yaml")) -> Params:
         raise UserError(f"{path}: must be a mapping with the keys {', '.join(Params.model_fields)}")
     params = _validated(Params, raw, str(path))
     for dataset in params.data:
+        if dataset in RESERVED:
+            raise UserError(f"{path}: data.{dataset}: data/{dataset} holds other things; take another name")
         data(params, dataset, path)
     for dataset, methods in params.cell.items():
         for method, mixes in methods.items():
@@ -547,6 +571,7 @@ def _check_grid(params: Params, path: Path) -> None:
         for method in params.grid.methods:
             for mix in params.grid.mixes:
                 resolve(params, dataset, method, mix, path)
+    _check_transfer(params, path)
     for name in params.ablations.run:
         for dataset in params.ablations.datasets:
             if dataset not in params.grid.datasets:
@@ -554,6 +579,23 @@ def _check_grid(params: Params, path: Path) -> None:
                     f"{path}: ablations.datasets: {dataset!r} is not in grid.datasets; change either, or let ablations.run be []"
                 )
             variants(params, name, dataset, path)
+
+
+def _check_transfer(params: Params, path: Path) -> None:
+    transfer, projection = params.transfer, params.projection
+    lists = {"transfer.pretrained_on": transfer.pretrained_on, "transfer.probed_on": transfer.probed_on}
+    for key, datasets in {**lists, "projection.datasets": projection.datasets}.items():
+        if len(set(datasets)) < len(datasets):
+            raise UserError(f"{path}: {key} = {datasets}: names a data set twice")
+        for dataset in datasets:
+            entry(dict.fromkeys(params.grid.datasets), dataset, f"{path}: {key}: grid.datasets")
+    for source in transfer.pretrained_on:
+        for target in transfer.probed_on:
+            kinds = [domain(params, dataset, path).views.kind for dataset in (source, target)]
+            if kinds[0] != kinds[1] or kinds[0] == "tabular":
+                raise UserError(
+                    f"{path}: transfer: {source} ({kinds[0]}) to {target} ({kinds[1]}): only from images to images or speech to speech"
+                )
 
 
 def entry(block: Mapping[str, Any], key: str, where: str) -> Any:
@@ -605,6 +647,8 @@ def write(params: Params, folder: Path = FOLDER) -> None:
     for name in params.ablations.run:
         for dataset in params.ablations.datasets:
             write_json(folder / "ablations" / name / f"{dataset}.json", variants(params, name, dataset).model_dump())
+    write_json(folder / "transfer.json", params.transfer.model_dump())
+    write_json(folder / "projection.json", params.projection.model_dump())
     write_json(folder / "ablations.json", params.ablations.model_dump())
 
 

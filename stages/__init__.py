@@ -54,3 +54,8 @@ def ablation_folder(ablation: str, dataset: str, seed: int) -> Path:
 def metrics_file(dataset: str, method: str, mix: str, seed: int) -> Path:
     """Where an evaluation writes; baselines have method ``baseline`` and mix ``raw`` or ``untrained``."""
     return DATA / "metrics" / dataset / method / mix / f"{seed}.json"
+
+
+def transfer_file(pretrained_on: str, probed_on: str, method: str, mix: str, seed: int) -> Path:
+    """Where the evaluation of an encoder on another data set writes."""
+    return DATA / "metrics" / probed_on / f"from_{pretrained_on}" / method / mix / f"{seed}.json"

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import pandas as pd
+
 from imix import settings
 from imix.errors import UserError, exit_cleanly
 from imix.files import write_bytes, write_json
 from imix.reporting import plots, results, tables
-from stages import REPORTS, arguments, encoder_folder, metrics_file, say
+from stages import DATA, REPORTS, arguments, encoder_folder, metrics_file, say, transfer_file
 
 README = Path("README.md")
 
@@ -33,8 +35,11 @@ def main() -> None:
     grid = settings.read(settings.Grid, "grid")
     say(f"report {grid.name}", "tables and plots", folder)
     table, histories, cards = results.collect(grid, metrics_file, encoder_folder)
-    write_bytes(folder / "results.csv", table.to_csv(index=False, lineterminator="\n").encode())
-    write_bytes(folder / "results.md", tables.results_page(table, grid, cards).encode())
+    transfers = results.collect_transfer(grid, settings.read(settings.Transfer, "transfer"), transfer_file)
+    rows = pd.concat([table.assign(pretrained_on=table["dataset"]), transfers]) if len(transfers) else table
+    write_bytes(folder / "results.csv", rows.to_csv(index=False, lineterminator="\n").encode())
+    write_bytes(folder / "results.md", tables.results_page(table, transfers, grid, cards).encode())
+    write_json(folder / "settings.json", results.record(grid, encoder_folder, DATA / "code"))
     write_json(folder / "metrics.json", results.summary(table))
     plots.write(plots.plot_gains(table), folder / "gains.png")
     plots.write(plots.plot_curves(histories), folder / "curves.png")

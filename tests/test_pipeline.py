@@ -62,6 +62,7 @@ def clone(tmp_path_factory, environment):
     copy = Copy(folder, environment)
     params = copy.params() | {"grid": TINY}
     params["pretrain"] |= {"warmup_epochs": 0}
+    params["projection"] |= {"datasets": ["segment"], "rows": 200}
     params["ablations"] = {"run": ["controls", "contrast"], "datasets": ["segment"], "seeds": [0]}
     for mixes in params["cell"]["segment"].values():
         for cell in mixes.values():
@@ -74,7 +75,8 @@ def clone(tmp_path_factory, environment):
     ran = copy.stages_run("dvc", "repro")
     once = {f"{stage}@{name}" for name in ("controls", "contrast") for stage in ("report_ablation",)}
     once |= {f"ablate@{name}-segment-0" for name in ("controls", "contrast")}
-    once |= {"settings", "code_pretrain", "code_evaluate", "fetch@segment", "preprocess@segment", "baseline@segment-0", "report@tiny"}
+    once |= {"settings", "code_pretrain", "code_evaluate", "fetch@segment", "preprocess@segment", "baseline@segment-0"}
+    once |= {"project@segment", "report@tiny"}
     assert ran == ALL | once
     copy.run("git", "add", "-A")
     copy.run("git", "commit", "-qm", "first")
@@ -135,7 +137,13 @@ def test_dvc_has_something_to_show(clone):
         ("ablation.contrast.mixes", ["imix"], {"ablate@contrast-segment-0"}),
         ("ablation.model_size.values.half", {"encoder": {"width": "x0.25"}}, set()),
         ("ablation.data_size.values.half", {"fraction": 0.4}, set()),
-        ("ablation.training_length.values.half", {"epochs": "x0.25"}, set()),
+        ("ablation.training_length.values.double", {"epochs": "x3"}, set()),
+        ("ablation.augmentation.values.inputmix", {"inputmix": 3}, set()),
+        ("ablation.supervised.values.unchanged", {"epochs": 1}, set()),
+        ("ablation.weights.values.shared", {"shared_lam": True, "alpha": 2.0}, set()),
+        ("ablation.operators.mixes", ["none", "imix"], set()),
+        ("ablation.symmetry.methods", ["byol"], set()),
+        ("projection.rows", 500, {"project@segment"}),
         ("ablation.mixing.values.half", {"alpha": 0.4}, set()),
         (
             "method.moco.projection",
@@ -189,11 +197,12 @@ def test_an_experiment_reruns_what_it_touches(kept):
 def test_a_longer_ablation_reruns_nothing_that_ran(kept):
     folder = kept.folder / "data/ablations/controls/segment/0"
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert len(before) == 3
-    kept.set("ablation.controls.values", kept.params()["ablation"]["controls"]["values"] | {"faster": {"epochs": 1}})
+    values = kept.params()["ablation"]["controls"]["values"]
+    assert len(before) == len(values) >= 3
+    kept.set("ablation.controls.values", values | {"faster": {"epochs": 1}})
     assert kept.stages_run("dvc", "repro") == {"settings", "ablate@controls-segment-0", "report_ablation@controls"}
     after = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert before.items() < after.items() and len(after) == 4
+    assert before.items() < after.items() and len(after) == len(before) + 1
     assert "`faster`" in (kept.folder / "reports/ablations/controls.md").read_text()
     kept.set("ablation.controls.values", {"inputs_only": {"mix_labels": False}})
     kept.run("dvc", "repro")

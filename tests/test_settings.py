@@ -152,6 +152,24 @@ def test_ablations_refused_in_one_line(tmp_path, keys, value, words):
 
 
 @pytest.mark.parametrize(
+    "keys,value,words",
+    [
+        ("transfer", {"pretrained_on": ["mnist"], "probed_on": ["spoken"]}, ["mnist (image) to spoken (speech)", "only from images"]),
+        ("transfer", {"pretrained_on": ["mnits"], "probed_on": []}, ["transfer.pretrained_on", "'mnits'", "did you mean 'mnist'"]),
+        ("projection/datasets", ["mnist", "mnist"], ["projection.datasets", "twice"]),
+        ("projection/perplexity", 400, ["projection.perplexity = 400", "less than or equal to 15"]),
+        ("data/encoders", {"source": {"name": "mnist"}, "rows": {}}, ["data.encoders", "take another name"]),
+    ],
+)
+def test_transfer_and_projection_refused_in_one_line(tmp_path, keys, value, words):
+    with pytest.raises(UserError) as error:
+        load(tmp_path, changed(keys, value))
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value), error.value
+
+
+@pytest.mark.parametrize(
     "text,word",
     [("", "mapping"), ("- 1", "mapping"), ("grid: [", "not YAML"), ("\tgrid: 1", "not YAML"), ("grid: 1\ngrid: 2", "stands twice")],
 )

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pandas as pd
 
 matplotlib.use("Agg")
@@ -63,4 +64,23 @@ def plot_curves(histories: pd.DataFrame) -> Figure:
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes[1].set(title=f"{dataset}: kNN on validation rows, % (n = {seeds})", xlabel="epoch")
     figure.legend(*grid[0][1].get_legend_handles_labels(), loc="outside lower center", fontsize=8, ncols=4)
+    return figure
+
+
+def plot_projections(panels: dict[tuple[str, str], np.ndarray], labels: np.ndarray, classes: list[str], title: str) -> Figure:
+    """Points (N, 2) of every method and mix, a panel each, coloured by class (N,)."""
+    mixes = list(dict.fromkeys(mix for _, mix in panels))
+    rows = len(panels) // len(mixes)
+    figure, grid = plt.subplots(rows, len(mixes), figsize=(4 * len(mixes), 3.6 * rows), squeeze=False, layout="constrained")
+    palette = plt.get_cmap("tab20")
+    for axis, ((method, mix), points) in zip(grid.flat, panels.items(), strict=True):
+        for number, name in enumerate(classes):
+            here = points[labels == number]
+            axis.scatter(here[:, 0], here[:, 1], s=4, color=palette(number % 20), label=name)
+        axis.set_title(cell_name(method, mix), fontsize=10)
+        axis.set_xticks([])
+        axis.set_yticks([])
+    figure.suptitle(f"{title}, n = {len(labels)} rows", fontsize=10)
+    if len(classes) <= 20:
+        figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside lower center", fontsize=8, ncols=6, markerscale=3)
     return figure

@@ -1,5 +1,6 @@
 """Collect what evaluations wrote, for exactly the current grid, and average over seeds."""
 
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from imix.errors import UserError
-from imix.settings import Grid
+from imix.settings import Grid, Transfer
 
 BASELINES = ("raw", "untrained")
 FIGURES = (
@@ -98,6 +99,34 @@ def collect(
                     histories.append(pd.read_csv(folder / "history.csv").assign(**identity))
                 rows.append(row)
     return pd.DataFrame(rows), pd.concat(histories, ignore_index=True), cards
+
+
+def record(grid: Grid, encoders: Callable[..., Path], code: Path) -> dict[str, Any]:
+    """What the results were made with: the resolved settings of every cell, and the fingerprints of the modules that ran."""
+    cells = {
+        dataset: {
+            method: {
+                mix: read_json(encoders(dataset, method, mix, grid.seeds[0]) / "provenance.json")["settings"]["settings"]
+                for mix in grid.mixes
+            }
+            for method in grid.methods
+        }
+        for dataset in grid.datasets
+    }
+    return {"cells": cells, "code": {path.stem: path.read_text().splitlines() for path in sorted(code.glob("*.txt"))}}
+
+
+def collect_transfer(grid: Grid, transfer: Transfer, files: Callable[..., Path]) -> pd.DataFrame:
+    """One row per evaluation on another data set; ``files``: from (pretrained on, probed on, method, mix, seed) to its file."""
+    axes = (transfer.pretrained_on, transfer.probed_on, grid.methods, grid.mixes, grid.seeds)
+    names = ("pretrained_on", "dataset", "method", "mix", "seed")
+    rows = []
+    for identity in itertools.product(*axes):
+        figures = read_json(files(*identity))
+        rows.append(
+            dict(zip(names, identity, strict=True)) | {name: figures[name] for name in FIGURES} | {"epochs": 0, "train_seconds": 0.0}
+        )
+    return pd.DataFrame(rows)
 
 
 def cell(results: pd.DataFrame, dataset: str, method: str, mix: str, figure: str = "linear_accuracy") -> Spread:

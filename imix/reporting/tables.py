@@ -98,7 +98,15 @@ def data_table(cards: Mapping[str, Mapping[str, Any]]) -> str:
     return markdown(["data", "train", "validation", "test", "classes", "row", "source"], rows)
 
 
-def results_page(results: pd.DataFrame, grid: Grid, cards: Mapping[str, Mapping[str, Any]]) -> str:
+def transfer_table(transfers: pd.DataFrame, grid: Grid) -> str:
+    """Pairs of data sets down, methods across."""
+    rows = []
+    for (source, target), table in transfers.groupby(["pretrained_on", "dataset"], sort=False):
+        rows.append([f"{source} to {target}", *(plus_minus(cell(table, target, *column)) for column in columns(grid))])
+    return markdown(["data", *(column_name(*column) for column in columns(grid))], rows)
+
+
+def results_page(results: pd.DataFrame, transfers: pd.DataFrame, grid: Grid, cards: Mapping[str, Mapping[str, Any]]) -> str:
     """The whole of reports/results.md; nothing in it depends on how long anything took."""
     seeds = f"n = {len(grid.seeds)} seeds ({', '.join(map(str, grid.seeds))})"
     epochs = [
@@ -118,6 +126,10 @@ def results_page(results: pd.DataFrame, grid: Grid, cards: Mapping[str, Mapping[
         "Rate chosen on the test rows": (
             "The published protocol: the best of the probe's rates by test accuracy. Optimistic; to stand beside published figures only.",
             main_table(results, grid, "linear_accuracy_test_selected"),
+        ),
+        "Transfer": (
+            "Linear evaluation on a data set that the encoder was not pretrained on, test top-1 in %.",
+            transfer_table(transfers, grid) if len(transfers) else "",
         ),
         "Balanced accuracy": ("Mean recall over classes, in %.", main_table(results, grid, "balanced_accuracy")),
         "kNN": ("Cosine, majority vote, in %; k as in `probe.<dataset>.neighbours`.", main_table(results, grid, "knn_accuracy")),
@@ -161,7 +173,7 @@ def results_page(results: pd.DataFrame, grid: Grid, cards: Mapping[str, Mapping[
         "Epochs": ("", markdown(["data", *(column_name(*column) for column in columns(grid))], epochs)),
     }
     parts = [f"# Results\n\nStudy `{grid.name}`, made by `dvc repro`; {seeds}. One row per training: [results.csv](results.csv).\n"]
-    parts += [f"## {title}\n\n{text}\n\n{table}" if text else f"## {title}\n\n{table}" for title, (text, table) in tables.items()]
+    parts += [f"## {title}\n\n" + (f"{text}\n\n" if text else "") + table for title, (text, table) in tables.items() if table]
     parts.append("## Plots\n\n![Gains with 95 % intervals](gains.png)\n\n![Loss and kNN over epochs](curves.png)\n")
     return "\n".join(parts)
 
