@@ -142,6 +142,7 @@ def test_dvc_has_something_to_show(clone):
         ("ablation.supervised.values.unchanged", {"epochs": 1}, set()),
         ("ablation.weights.values.shared", {"shared_lam": True, "alpha": 2.0}, set()),
         ("ablation.operators.mixes", ["none", "imix"], set()),
+        ("ablation.both_views.values.both", {"mix_inputs": "both", "alpha": 2.0}, set()),
         ("ablation.symmetry.methods", ["byol"], set()),
         ("projection.rows", 500, {"project@segment"}),
         ("ablation.mixing.values.half", {"alpha": 0.4}, set()),
