@@ -64,6 +64,7 @@ class ResNet(nn.Module):
                 layers.append(Residual(inputs, width * 2**stage, stride, bottleneck))
                 inputs = width * 2**stage * (EXPANSION if bottleneck else 1)
         self.layers = nn.Sequential(*layers)
+        self.blocks = [layer for layer in layers if isinstance(layer, Residual)]  # those that hidden features can be mixed before
         self.features = inputs
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -101,6 +102,7 @@ class TabularMLP(nn.Module):
             layers += [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU(inplace=True)]
         self.features = scaled(2048)
         self.layers = nn.Sequential(*layers, nn.Linear(sizes[-1], self.features * self.MAXOUT))
+        self.blocks = [layer for layer in self.layers if isinstance(layer, nn.Linear)]  # those that hidden features can be mixed before
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, columns) -> (N, features)."""

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 
 class Mixture(NamedTuple):
@@ -75,6 +76,22 @@ def mixup(
     lam = torch.maximum(lam, 1 - lam).to(inputs.device)
     partner = random_partners(size, groups, generator).to(inputs.device)
     return Mixture(blend(inputs, inputs[partner], lam), partner, lam)
+
+
+def mixes_hidden(layer: nn.Module, mixture: Mixture, groups: int = 1) -> RemovableHandle:
+    """Make a layer mix what it is given, as ``mixture`` says, until the handle is removed (Manifold Mixup's way of mixing).
+
+    Each call of the layer takes the next of ``groups`` equal blocks of the batch; rows that follow the block's, such as the
+    keys of N-pair, stay as they are.
+    """
+    blocks = zip(mixture.partner.chunk(groups), mixture.lam.chunk(groups), strict=True)
+
+    def mix(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        partner, lam = next(blocks)
+        own, rest = inputs[0][: len(lam)], inputs[0][len(lam) :]
+        return (torch.cat([blend(own, own[partner % len(lam)], lam), rest]),)
+
+    return layer.register_forward_pre_hook(mix)
 
 
 def cutmix(images: Tensor, alpha: float = 1.0, *, groups: int = 1, generator: torch.Generator | None = None) -> Mixture:

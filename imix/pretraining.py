@@ -7,7 +7,7 @@ import os
 import pickle
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ def batches(rows: int, batch_size: int, generator: torch.Generator) -> Iterator[
 def mix_views(
     anchors: Tensor, keys: Tensor, settings: Pretraining, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, mixing.Mixture | None]:
-    """Mix the first view, or as set: anchors, keys and, where labels are mixed, the mixture."""
+    """Mix the first view, or as set: anchors, keys and, where labels are mixed, the mixture. Hidden features are not mixed here."""
     if settings.mix == "none":
         return anchors, keys, None
     if settings.mix == "icutmix":
@@ -87,7 +87,8 @@ def mix_views(
         mixture = mixing.mixup(anchors, settings.alpha, groups=settings.groups, shared=settings.shared_lam, generator=generator)
     if settings.mix_inputs == "both":
         keys = mixing.blend(keys, keys[mixture.partner], mixture.lam)
-    return anchors if settings.mix_inputs == "neither" else mixture.inputs, keys, mixture if settings.mix_labels else None
+    mixed = settings.mix_inputs != "neither" and settings.mix_depth == "input"
+    return mixture.inputs if mixed else anchors, keys, mixture if settings.mix_labels else None
 
 
 class Training:
@@ -139,9 +140,15 @@ class Training:
         return mixing.inputmix(view, s.inputmix, groups=s.groups, generator=self.streams.mixing) if s.inputmix else view
 
     def _loss(self, anchors: Tensor, keys: Tensor) -> Tensor:
-        anchors, keys, mixture = mix_views(anchors, keys, self.settings, self.streams.mixing)
-        lowered = self.settings.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16) if lowered else nullcontext():
+        s = self.settings
+        anchors, keys, mixture = mix_views(anchors, keys, s, self.streams.mixing)
+        with ExitStack() as stack:
+            if s.precision == "bfloat16":
+                stack.enter_context(torch.autocast(self.device.type, torch.bfloat16))
+            if s.mix_depth == "hidden" and mixture is not None:
+                blocks = self.method.encoder.blocks
+                block = blocks[int(torch.randint(len(blocks), (), generator=self.streams.mixing))]
+                stack.enter_context(mixing.mixes_hidden(block, mixture, s.groups))
             loss = self.method(anchors, keys, self.streams.mixing)
         if mixture is None:
             return loss(torch.arange(len(anchors), device=self.device)).mean()

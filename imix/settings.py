@@ -239,6 +239,7 @@ class Pretraining(Domain):
     augment: bool  # false: both views are the clean rows
     shared_lam: bool  # true: one lam per batch; false, as published: one per item
     mix_inputs: Literal["first", "both", "neither"]  # which views are mixed; the paper mixes the first, the others are controls
+    mix_depth: Literal["input", "hidden"]  # hidden: before a block of the encoder, drawn anew for every batch
     mix_labels: bool  # false: inputs mixed, labels not; a control
     symmetric: bool  # the loss averaged over both directions, each view the anchor once
     alpha: Positive | None = None  # of Beta(alpha, alpha); cells that mix have one, plain cells none
@@ -251,6 +252,8 @@ class Pretraining(Domain):
             raise ValueError("mix_inputs is 'neither' and mix_labels false: that is mix 'none'")
         if self.mix_inputs == "both" and self.mix == "icutmix":
             raise ValueError("mix_inputs must not be 'both' with CutMix: its box is drawn for one view")
+        if self.mix_depth == "hidden" and (self.mix_inputs != "first" or not self.mix_labels or self.mix == "icutmix"):
+            raise ValueError("mix_depth 'hidden' goes with mix_inputs 'first' and mix_labels true, and not with CutMix")
         if self.milestones and max(self.milestones) >= self.epochs:
             raise ValueError(f"milestones {self.milestones} must lie below epochs {self.epochs}")
         if (self.schedule == "step") != bool(self.milestones):
@@ -579,6 +582,8 @@ def _check_grid(params: Params, path: Path) -> None:
                     f"{path}: ablations.datasets: {dataset!r} is not in grid.datasets; change either, or let ablations.run be []"
                 )
             variants(params, name, dataset, path)
+    if ABLATIONS.name in params.ablation:
+        raise UserError(f"{path}: ablation.{ABLATIONS.name}: {ABLATIONS} holds other things; take another name")
 
 
 def _check_transfer(params: Params, path: Path) -> None:
@@ -632,10 +637,11 @@ def _validated(model: type[Model], raw: Mapping[str, Any], file: str, origin: Ma
 
 
 FOLDER = Path("data/settings")
+ABLATIONS = Path("data/ablations/settings")  # beside the results, so that a report depends on one folder, which is always there
 
 
-def write(params: Params, folder: Path = FOLDER) -> None:
-    """Write the resolved settings of everything in the grid, one file per stage, each in the folder that `read` looks in."""
+def write(params: Params, folder: Path = FOLDER, ablations: Path = ABLATIONS) -> None:
+    """Write the resolved settings of everything in the grid and of its ablations, one file per stage, where `read` looks for them."""
     grid = params.grid
     write_json(folder / "grid.json", grid.model_dump())
     for dataset in grid.datasets:
@@ -646,10 +652,10 @@ def write(params: Params, folder: Path = FOLDER) -> None:
             write_json(folder / dataset / f"{name}.json", settings.model_dump())
     for name in params.ablations.run:
         for dataset in params.ablations.datasets:
-            write_json(folder / "ablations" / name / f"{dataset}.json", variants(params, name, dataset).model_dump())
+            write_json(ablations / name / f"{dataset}.json", variants(params, name, dataset).model_dump())
     write_json(folder / "transfer.json", params.transfer.model_dump())
     write_json(folder / "projection.json", params.projection.model_dump())
-    write_json(folder / "ablations.json", params.ablations.model_dump())
+    write_json(ablations / "asked.json", params.ablations.model_dump())
 
 
 def read(model: type[Model], *name: str, folder: Path = FOLDER) -> Model:

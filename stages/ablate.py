@@ -16,7 +16,7 @@ from stages import DATA, ablation_folder, arguments, say
 def main() -> None:
     """Train the variants of one ablation on one data set with one seed that are not there yet; remove those not asked for."""
     args = arguments(__doc__, "ablation", "dataset", "seed")
-    asked = settings.read(settings.Variants, "ablations", args.ablation, args.dataset)
+    asked = settings.read(settings.Variants, args.ablation, args.dataset, folder=settings.ABLATIONS)
     probe = settings.read(settings.Probe, args.dataset, "probe")
 
     import torch

@@ -14,8 +14,10 @@ from stages import say
 def main() -> None:
     """Check params.yaml, every cell of it, and write what each stage needs."""
     params = settings.load()
-    say("settings", "check params.yaml and resolve it", settings.FOLDER)
-    shutil.rmtree(settings.FOLDER, ignore_errors=True)
+    folders = [settings.FOLDER, settings.ABLATIONS]
+    say("settings", "check params.yaml and resolve it", folders)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
     settings.write(params)
 
 

@@ -29,6 +29,7 @@ BASE = {
     "augment": True,
     "shared_lam": False,
     "mix_inputs": "first",
+    "mix_depth": "input",
     "mix_labels": True,
     "symmetric": False,
     "knn_every": 1,

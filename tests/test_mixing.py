@@ -1,8 +1,9 @@
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imix import beta, cutmix, inputmix, mixed_loss, mixup, random_partners
+from imix import beta, cutmix, inputmix, mixed_loss, mixing, mixup, random_partners
 
 
 @given(st.integers(1, 20), st.integers(1, 4), st.floats(0.1, 8))
@@ -83,3 +84,16 @@ def test_lam_one_is_no_mixing():
         return torch.nn.functional.cross_entropy(logits, label, reduction="none")
 
     assert torch.equal(mixed_loss(ce, torch.randperm(6), torch.ones(6)), ce(torch.arange(6)).mean())
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("followed", [0, 3])
+def test_a_layer_mixes_its_inputs_block_by_block(generator, groups, followed):
+    layer, x = torch.nn.Linear(5, 3), torch.randn(8, 5, generator=generator)
+    mixture = mixing.mixup(x, groups=groups, generator=generator)
+    rest = torch.randn(followed, 5, generator=generator)
+    with mixing.mixes_hidden(layer, mixture, groups):
+        outputs = [layer(torch.cat([block, rest])) for block in x.chunk(groups)]
+    for output, mixed in zip(outputs, mixture.inputs.chunk(groups), strict=True):
+        assert torch.allclose(output, layer(torch.cat([mixed, rest])), atol=1e-6)
+    assert torch.equal(layer(x), torch.nn.functional.linear(x, layer.weight, layer.bias))  # mixes no more

@@ -73,8 +73,7 @@ def clone(tmp_path_factory, environment):
     copy.run("dvc", "init", "-q")
     copy.run("dvc", "config", "core.analytics", "false")
     ran = copy.stages_run("dvc", "repro")
-    once = {f"{stage}@{name}" for name in ("controls", "contrast") for stage in ("report_ablation",)}
-    once |= {f"ablate@{name}-segment-0" for name in ("controls", "contrast")}
+    once = {"report_ablations"} | {f"ablate@{name}-segment-0" for name in ("controls", "contrast")}
     once |= {"settings", "code_pretrain", "code_evaluate", "fetch@segment", "preprocess@segment", "baseline@segment-0"}
     once |= {"project@segment", "report@tiny"}
     assert ran == ALL | once
@@ -142,6 +141,7 @@ def test_dvc_has_something_to_show(clone):
         ("ablation.supervised.values.unchanged", {"epochs": 1}, set()),
         ("ablation.weights.values.shared", {"shared_lam": True, "alpha": 2.0}, set()),
         ("ablation.operators.mixes", ["none", "imix"], set()),
+        ("ablation.depth.values.hidden", {"mix_depth": "hidden", "alpha": 2.0}, set()),
         ("ablation.both_views.values.both", {"mix_inputs": "both", "alpha": 2.0}, set()),
         ("ablation.symmetry.methods", ["byol"], set()),
         ("projection.rows", 500, {"project@segment"}),
@@ -170,7 +170,7 @@ MODULES = {
     "imix/objectives.py": {"code_pretrain"},
     "imix/evaluation.py": {"code_evaluate"},
     "imix/views/tabular.py": {"code_pretrain", "code_evaluate", "preprocess@segment"},
-    "imix/reporting/tables.py": {"report@tiny", "report_ablation@controls", "report_ablation@contrast"},
+    "imix/reporting/tables.py": {"report@tiny", "report_ablations"},
 }
 
 
@@ -201,10 +201,10 @@ def test_a_longer_ablation_reruns_nothing_that_ran(kept):
     values = kept.params()["ablation"]["controls"]["values"]
     assert len(before) == len(values) >= 3
     kept.set("ablation.controls.values", values | {"faster": {"epochs": 1}})
-    assert kept.stages_run("dvc", "repro") == {"settings", "ablate@controls-segment-0", "report_ablation@controls"}
+    assert kept.stages_run("dvc", "repro") == {"settings", "ablate@controls-segment-0", "report_ablations"}
     after = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert before.items() < after.items() and len(after) == len(before) + 1
-    assert "`faster`" in (kept.folder / "reports/ablations/controls.md").read_text()
+    assert "`faster`" in (kept.folder / "reports/ablations.md").read_text()
     kept.set("ablation.controls.values", {"inputs_only": {"mix_labels": False}})
     kept.run("dvc", "repro")
     assert len(list(folder.iterdir())) == 1

@@ -216,6 +216,26 @@ def test_controls_separate_inputs_from_labels_and_views(generator):
     assert a is anchors and k is keys and mixture is None
 
 
+@pytest.mark.parametrize("method", ["npair", "moco", "byol", "supervised"])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_hidden_features_are_mixed_before_one_block(method, groups, monkeypatch):
+    """Before the first block, where inputs are linear: the encoder's own layers after mixing by hand."""
+    training = pretraining.Training(dataset(), method, settings(method, mix_depth="hidden", groups=groups), 0)
+    training.method.encoder.blocks = training.method.encoder.blocks[:1]
+    one, hidden = copy.deepcopy(training), []
+    training.method.encoder.blocks[0].register_forward_hook(lambda module, given, made: hidden.append(given[0]))
+    loss = training.step_loss(torch.arange(40))
+    assert loss.isfinite() and len(hidden) == groups
+    anchors = one._view(one.rows[:40], 0)
+    _, partner, lam = mixing.mixup(anchors, 1.0, groups=groups, generator=one.streams.mixing)
+    plain = torch.cat(
+        [layer(c) for layer, c in zip(one.method.encoder.inputs, anchors.split(one.method.encoder.groups, 1), strict=True)], 1
+    )
+    expected = mixing.blend(plain, plain[partner], lam)
+    assert torch.allclose(torch.cat([block[: 40 // groups] for block in hidden]), expected, atol=1e-6)
+    assert training.step_loss(torch.arange(40)).isfinite()
+
+
 def test_supervised_training_is_cross_entropy_and_never_sees_validation_labels():
     training = pretraining.Training(dataset(), "supervised", settings("supervised", "none"), 0)
     assert len(training.rows) == 160  # of 200 with validation

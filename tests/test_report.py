@@ -138,13 +138,13 @@ def test_lock_file_belongs_to_the_committed_parameters_and_code(tmp_path):
     cells = [name.split("@")[1].split("-") for name in stages if name.startswith("pretrain@")]
     datasets, methods, mixes = (sorted({cell[axis] for cell in cells}) for axis in range(3))
     grid = params.grid.model_copy(update={"datasets": datasets, "methods": methods, "mixes": mixes})
-    settings.write(params.model_copy(update={"grid": grid}), tmp_path)
+    settings.write(params.model_copy(update={"grid": grid}), tmp_path / "settings", tmp_path / "ablations/settings")
     checked = 0
     for path, md5 in deps.items():
         if Path(path).name in ("grid.json", "source.json"):  # another study's grid; an archive taken from a mirror
             continue
-        if path.startswith("data/settings/") and path.endswith(".json"):
-            file = tmp_path / Path(path).relative_to("data/settings")
+        if path.startswith(("data/settings/", "data/ablations/settings/")) and path.endswith(".json"):
+            file = tmp_path / Path(path).relative_to("data")
         elif path.endswith(".py"):
             file = ROOT / path
         else:

@@ -145,14 +145,20 @@ def plot(tables: dict[str, pd.DataFrame], axis: str | None) -> Figure:
     return figure
 
 
-def page(name: str, asked: Variants, tables: dict[str, pd.DataFrame]) -> str:
-    """The whole of reports/ablations/<name>.md."""
-    parts = [
-        f"# {name.replace('_', ' ').capitalize()}: {asked.question}\n\nMade by `dvc repro` from `ablation.{name}` in params.yaml. Linear "
-        "accuracy on test rows in %, mean ± standard deviation, the probe's rate chosen on validation rows, as in the main tables; gains "
-        f"and changes are paired by seed, with 95 % intervals (Student's t). One row per training: [{name}.csv]({name}.csv).\n"
-    ]
+def section(name: str, asked: Variants, tables: dict[str, pd.DataFrame]) -> str:
+    """One ablation's part of reports/ablations.md."""
+    parts = [f"## {name.replace('_', ' ').capitalize()}: {asked.question}\n\n`ablation.{name}`; all rows: [csv](ablations/{name}.csv).\n"]
     for dataset, table in tables.items():
         n = table["seed"].nunique()
-        parts.append(f"## {dataset}\n\nn = {n} seeds.\n\n{accuracy_table(table, asked.axis)}\n{sentence(table)}")
-    return "\n".join([*parts, f"![{name}]({name}.png)\n"])
+        parts.append(f"### {dataset}, n = {n} seeds\n\n{accuracy_table(table, asked.axis)}\n{sentence(table)}")
+    return "\n".join([*parts, f"![{name}](ablations/{name}.png)\n"])
+
+
+def page(sections: list[str]) -> str:
+    """The whole of reports/ablations.md."""
+    introduction = (
+        "# Ablations and controls\n\nMade by `dvc repro` from the blocks of `ablation` in params.yaml that `ablations.run` names. Linear "
+        "accuracy on test rows in %, mean ± standard deviation, the probe's rate chosen on validation rows, as in the main tables; gains "
+        "and changes are paired by seed, with 95 % intervals (Student's t).\n"
+    )
+    return "\n".join([introduction, *sections])
