@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+DATA = Path("data")
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -39,3 +41,8 @@ def sha256(path: Path) -> str:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write ``content`` as indented JSON; refuses NaN and infinities."""
     write_bytes(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+
+
+def encoder_folder(dataset: str, method: str, mix: str, seed: int) -> Path:
+    """Where a training writes."""
+    return DATA / "encoders" / dataset / method / mix / str(seed)

@@ -13,6 +13,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
@@ -430,8 +431,11 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
 
 
-def load(path: Path = Path("params.yaml")) -> Params:
+def load(path: Path = Path("params.yaml"), changes: Mapping[str, Any] = MappingProxyType({})) -> Params:
     """Read and check params.yaml, every cell of it, before any work.
+
+    Args:
+        changes: values in place of what stands there, as ``dvc exp run -S`` makes them: {"grid.seeds": [0]}.
 
     Raises:
         UserError: naming file, key, value and what is allowed.
@@ -446,6 +450,14 @@ def load(path: Path = Path("params.yaml")) -> Params:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise UserError(f"{path}: must be a mapping with the keys {', '.join(Params.model_fields)}")
+    for key, value in changes.items():
+        *blocks, last = key.split(".")
+        block: Any = raw
+        for depth, name in enumerate(blocks):
+            block = entry(block, name, f"{path}: {'.'.join(blocks[:depth]) or 'top level'}")
+        if not isinstance(block, dict):
+            raise UserError(f"{path}: {key}: {'.'.join(blocks)} is a value, not a block")
+        block[last] = value
     params = _validated(Params, raw, str(path))
     for dataset in params.data:
         if dataset in RESERVED:

@@ -12,9 +12,11 @@ from pathlib import Path
 
 from imix import settings
 from imix.errors import UserError
+from imix.files import DATA, encoder_folder
 
-DATA = Path("data")
 REPORTS = Path("reports")
+
+__all__ = ["DATA", "REPORTS", "ablation_folder", "arguments", "encoder_folder", "metrics_file", "say", "transfer_file"]
 
 
 def arguments(description: str, *names: str) -> argparse.Namespace:
@@ -39,11 +41,6 @@ def say(label: str, does: str, writes: Path | Sequence[Path]) -> None:
     """The line that every stage starts with: what it does and what it will write."""
     paths = [writes] if isinstance(writes, Path) else writes
     print(f"{label}: {does} -> {', '.join(map(str, paths))}", file=sys.stderr, flush=True)
-
-
-def encoder_folder(dataset: str, method: str, mix: str, seed: int) -> Path:
-    """Where a training writes."""
-    return DATA / "encoders" / dataset / method / mix / str(seed)
 
 
 def ablation_folder(ablation: str, dataset: str, seed: int) -> Path:

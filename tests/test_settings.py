@@ -120,8 +120,9 @@ def test_an_ablation_changes_what_it_says_and_nothing_else():
 @pytest.mark.parametrize("name", settings.load().ablation)
 def test_every_ablation_fits_every_data_set_of_its_domain(name):
     params = settings.load()
-    for dataset in ("mnist", "spoken", "segment", "cifar10_small", "covtype_small"):
-        if name == "operators" and dataset not in ("mnist", "cifar10_small"):
+    for dataset in ("mnist", "spoken", "segment", "cifar10", "cifar10_small", "speech_commands", "covtype", "covtype_small"):
+        kind = settings.domain(params, dataset).views.kind
+        if (name == "operators" and kind != "image") or (name == "model_depth" and kind == "tabular"):
             continue
         assert settings.variants(params, name, dataset).variants
 

@@ -1,0 +1,43 @@
+"""``python -m imix plan``: what the grid of params.yaml will cost, before it is paid."""
+
+import argparse
+import os
+from pathlib import Path
+
+import yaml
+
+from imix.errors import UserError, exit_cleanly
+
+NOTE = (
+    "Per training: steps, floating-point operations (a multiplication and an addition are two), memory of weights and of what the "
+    "backward pass keeps, hours. Pretraining only; evaluation adds little. {source}"
+)
+
+
+def main() -> None:
+    """Print the plan."""
+    parser = argparse.ArgumentParser(prog="python -m imix", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    planning = commands.add_parser("plan", help="steps, operations, memory and hours of the grid")
+    planning.add_argument("--rate", type=float, help="operations a second that another device reaches, e.g. 2e13; nothing is timed then")
+    planning.add_argument("-S", metavar="key=value", action="append", default=[], help="change a parameter, as `dvc exp run -S` does")
+    args = parser.parse_args()
+    rate, changes = args.rate, dict(change.partition("=")[::2] for change in args.S)
+    if rate is not None and not 0 < rate < float("inf"):
+        raise UserError(f"--rate = {rate}: must be a positive number of operations a second")
+
+    from imix import settings
+
+    params = settings.load(changes={key: yaml.safe_load(value) for key, value in changes.items()})
+
+    from imix import planning as costs
+    from imix import runtime
+
+    device, cache = runtime.configure(0), Path(os.environ.get("IMIX_RESUME", ".resume"), "timings.json")
+    plans = costs.plan(params, device, rate, cache)
+    source = f"At {rate:g} operations a second." if rate else f"From {costs.STEPS} steps timed on this machine's {device}."
+    print(costs.table(plans) + NOTE.format(source=source))
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)
