@@ -76,34 +76,54 @@ def interval(value: Spread) -> str:
     return f"{value.mean:+.1f}" + (f" ({value.mean - value.half:+.1f} to {value.mean + value.half:+.1f})" if value.n > 1 else "")
 
 
+def gained(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """Methods and mixes that have a gain: those that plain training stands beside."""
+    columns = list(table[["method", "mix"]].drop_duplicates().itertuples(index=False, name=None))
+    return [(method, mix) for method, mix in columns if mix != "none" and (method, "none") in columns]
+
+
+def gain(table: pd.DataFrame, method: str, mix: str, value: str) -> Spread:
+    """What mixing adds to plain training, seed by seed."""
+    return spread(by_seed(table, method, mix, value) - by_seed(table, method, "none", value))
+
+
 def sentence(table: pd.DataFrame) -> str:
-    """What changed, with intervals, and how many of the changes are decided; nothing that the figures do not give."""
+    """What changed, with intervals, and how many of the changes are decided; nothing that the figures do not give.
+
+    Where there is one value alone, what mixing adds.
+    """
     found = effects(table)
-    if not found:
-        return ""
-    subject = "the gain over plain training" if "none" in set(table["mix"]) and table["mix"].nunique() > 1 else "linear accuracy"
     groups: dict[str, list[str]] = {}
-    for method, mix, value, effect in found:
-        groups.setdefault(cell_name(method, mix), []).append(f"`{value}` {interval(effect)}")
+    if found:
+        for method, mix, value, effect in found:
+            groups.setdefault(cell_name(method, mix), []).append(f"`{value}` {interval(effect)}")
+        subject = f"Against `{reference(table)}`, {'the gain over plain training' if gained(table) else 'linear accuracy'} changes"
+        intervals = [effect for *_, effect in found]
+    else:
+        intervals = [gain(table, *column, reference(table)) for column in gained(table)]
+        groups = {cell_name(*column): [interval(effect)] for column, effect in zip(gained(table), intervals, strict=True)}
+        subject = "The gain over plain training is"
+    if not intervals:
+        return ""
     parts = [f"{cell}: {', '.join(changes)}" for cell, changes in groups.items()]
-    decided = sum(abs(effect.mean) > effect.half for *_, effect in found)
+    decided = sum(abs(effect.mean) > effect.half for effect in intervals)
     return (
-        f"Against `{reference(table)}`, {subject} changes, in points with 95 % intervals, for {'; '.join(parts)}; "
-        f"{decided} of {len(found)} intervals exclude zero (n = {table['seed'].nunique()}).\n"
+        f"{subject}, in points with 95 % intervals, for {'; '.join(parts)}; "
+        f"{decided} of {len(intervals)} intervals exclude zero (n = {table['seed'].nunique()}).\n"
     )
 
 
 def accuracy_table(table: pd.DataFrame, axis: str | None) -> str:
     """Values down, methods and mixes across, and the gains where plain training is among the mixes."""
     columns = list(table[["method", "mix"]].drop_duplicates().itertuples(index=False, name=None))
-    gains = [(method, mix) for method, mix in columns if mix != "none" and (method, "none") in columns]
+    gains = gained(table)
     rows = []
     for value in table["value"].unique():
         here = table[table["value"] == value]
         number = [f"{here[axis].mean():,.10g}"] if axis else []
         cells = [plus_minus(spread(by_seed(table, *column, value))) for column in columns]
-        gained = [interval(spread(by_seed(table, *column, value) - by_seed(table, column[0], "none", value))) for column in gains]
-        rows.append([f"`{value}`", *number, *cells, *gained])
+        added = [interval(gain(table, *column, value)) for column in gains]
+        rows.append([f"`{value}`", *number, *cells, *added])
     heads = [cell_name(m, x) for m, x in columns] + [f"gain, {cell_name(m, x)}" for m, x in gains]
     return markdown(["value", *([axis] if axis else []), *heads], rows)
 
