@@ -1,8 +1,11 @@
 import copy
+import math
 from pathlib import Path
 
+import hypothesis
 import pytest
 import yaml
+from hypothesis import strategies
 
 from imix import settings
 from imix.errors import UserError
@@ -182,3 +185,45 @@ def test_not_the_yaml_it_should_be(tmp_path, text, word):
 def test_small_numbers_as_dvc_writes_them(tmp_path):
     text = Path("params.yaml").read_text().replace("weight_decay: 0.0001", "weight_decay: 1e-05")
     assert load(tmp_path, text).pretrain["weight_decay"] == 1e-5
+
+
+def leaves(block, path=()):
+    """Paths of all values that are no blocks."""
+    if not isinstance(block, dict) or not block:
+        return [path]
+    return [leaf for key, value in block.items() for leaf in leaves(value, (*path, key))]
+
+
+WRONG = [None, "wrong", "../x", "x3", -1, 0, 10**30, 1e-320, math.inf, math.nan, True, [], [None], ["x", "x"], {}, {"unknown": 1}]
+
+
+@hypothesis.settings(
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+)
+@hypothesis.given(strategies.sampled_from(leaves(REAL)), strategies.integers(0, 5), strategies.sampled_from(WRONG))
+def test_whatever_is_changed_is_valid_or_refused_in_one_line(tmp_path, path, cut, value):
+    """Any leaf, or a block above it, becomes something else: never a traceback, never two lines."""
+    keys = path[: max(1, len(path) - cut)]
+    params = copy.deepcopy(REAL)
+    block = params
+    for key in keys[:-1]:
+        block = block[key]
+    block[keys[-1]] = value
+    try:
+        load(tmp_path, params)
+    except UserError as error:
+        assert "\n" not in str(error) and "params.yaml" in str(error)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in leaves(REAL) if path[0] in ("pretrain", "method", "recipe", "cell", "probe", "grid", "data")][::7]
+)
+def test_a_misspelt_key_is_refused_at_every_level(tmp_path, path):
+    params = copy.deepcopy(REAL)
+    block = params
+    for key in path[:-1]:
+        block = block[key]
+    block[f"{path[-1]}x"] = block.pop(path[-1])
+    with pytest.raises(UserError) as error:
+        load(tmp_path, params)
+    assert "\n" not in str(error.value) and f"{path[-1]}" in str(error.value)
