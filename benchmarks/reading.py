@@ -31,7 +31,7 @@ def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def make_speech_commands(path: Path, rng: np.random.Generator) -> None:
-    """One second of noise per clip, of an amplitude that compresses about as recordings do."""
+    """One second of noise per clip."""
     names = [f"./{word}/{k:08x}_nohash_0.wav" for k in range(CLIPS // 20) for word in (*COMMANDS, *UNKNOWN)][:CLIPS]
     with tarfile.open(path, "w:gz", compresslevel=1) as tar:
         add(tar, "./validation_list.txt", "\n".join(name[2:] for name in names[:HELD_OUT]).encode())

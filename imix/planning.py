@@ -5,8 +5,8 @@ Operations are counted on torch's meta device, on which nothing is computed, wha
 
 import hashlib
 import json
+import platform
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,11 +17,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from imix import settings
 from imix.datasets import Dataset
 from imix.encoders import make_encoder
+from imix.errors import UserError
 from imix.files import encoder_folder, write_json
 from imix.methods import METHODS
 from imix.mixing import mixed_loss
 from imix.pretraining import Training
-from imix.runtime import streams
 
 STEPS = 3  # timed ones, after one that is not
 LARGEST = 4e11  # operations of a timed step; of larger ones, a smaller batch is timed and scaled
@@ -72,7 +72,7 @@ class Plan(NamedTuple):
 def form(params: settings.Params, dataset: str) -> Form:
     """The form of a data set's rows, as many as its settings take."""
     source, rows = settings.data(params, dataset)
-    found, chosen = FORMS[source.name], rows.model_dump()
+    found, chosen = settings.entry(FORMS, source.name, "imix/planning.py: FORMS"), rows.model_dump()
     count = chosen.get("train") or found.rows
     if source.name == "spoken":
         count = source.voices["train"] * source.words
@@ -90,11 +90,10 @@ def seen(rows: Form) -> tuple[int, ...]:
 
 def count(method: str, cell: settings.Pretraining, rows: Form) -> Step:
     """Operations (a multiplication and an addition are two) and memory of one step, counted on the meta device."""
-    kept: dict[int, int] = {}
+    kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage._cdata] = storage.nbytes()
+        kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage()
         return tensor
 
     with torch.device("meta"):
@@ -105,11 +104,14 @@ def count(method: str, cell: settings.Pretraining, rows: Form) -> Step:
             keys = torch.zeros(cell.batch_size, dtype=torch.int64)
         label = torch.arange(cell.batch_size)
         with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            loss = network(anchors, keys, torch.Generator())
+            with torch.autocast("cpu", torch.bfloat16, enabled=cell.precision == "bfloat16"):
+                loss = network(anchors, keys, torch.Generator())
             mixed_loss(loss, label, torch.ones(cell.batch_size)).backward()
+    weights = {z.untyped_storage()._cdata: z.nbytes for z in (*network.parameters(), *network.buffers())}
     trained = sum(p.nbytes for p in network.parameters() if p.requires_grad)
-    weights = sum(z.nbytes for z in (*network.parameters(), *network.buffers()))
-    return Step(counter.get_total_flops() * (1 + cell.symmetric), weights + 2 * trained + sum(kept.values()))  # gradients, momentum
+    activations = sum(storage.nbytes() for name, storage in kept.items() if name not in weights)
+    passes = 1 + cell.symmetric
+    return Step(passes * counter.get_total_flops(), sum(weights.values()) + 2 * trained + passes * activations)  # gradients, momentum
 
 
 def random_dataset(rows: Form, size: int, device: torch.device) -> Dataset:
@@ -141,24 +143,15 @@ def timed(method: str, cell: settings.Pretraining, rows: Form, step: Step, devic
     size = max(2 * cell.groups, int(cell.batch_size * share) // cell.groups * cell.groups)
     smaller = cell.model_copy(update={"batch_size": size, "fraction": 1.0})
     training = Training(random_dataset(rows, size, device), method, smaller, 0)
-    training.streams = streams(0)
     seconds = []
     for _ in range(STEPS + 1):
         started = time.perf_counter()
         training.step_loss(torch.arange(size)).backward()
         training.optimiser.step(1e-6)
-        float(training.method.projection.state_dict().popitem()[1].sum())  # wait for the device
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - started)
     return sorted(seconds[1:])[STEPS // 2] * cell.batch_size / size
-
-
-def remembered(file: Path, key: str, measure: Callable[[], float]) -> float:
-    """A measured figure, from ``file`` if it stands there already."""
-    known: dict[str, float] = json.loads(file.read_text()) if file.exists() else {}
-    if key not in known:
-        write_json(file, known | {key: measure()})
-        return remembered(file, key, measure)
-    return known[key]
 
 
 def plan(params: settings.Params, device: torch.device, rate: float | None, cache: Path) -> list[Plan]:
@@ -167,21 +160,32 @@ def plan(params: settings.Params, device: torch.device, rate: float | None, cach
     Args:
         device: to time steps on. rate: operations a second of another device, in place of timing this one.
         cache: file that timings are kept in.
+
+    Raises:
+        UserError: a batch larger than the rows, or a source whose form is not known here.
     """
     plans = []
+    known: dict[str, float] = json.loads(cache.read_text()) if cache.exists() else {}
+    code = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py")))
+    machine = [torch.__version__, str(device), torch.get_num_threads(), platform.node(), hashlib.sha256(code).hexdigest()]
     for dataset in params.grid.datasets:
         rows = form(params, dataset)
         for method in params.grid.methods:
             for mix in params.grid.mixes:
                 cell = settings.resolve(params, dataset, method, mix)
                 step = count(method, cell, rows)
-                content = [cell.model_dump(), method, rows.shape, rows.classes, torch.__version__, str(device), torch.get_num_threads()]
-                key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-                measure = lambda m=method, c=cell, r=rows, s=step: timed(m, c, r, s, device)  # noqa: E731
-                seconds = step.operations / rate if rate else remembered(cache, key, measure)
+                key = hashlib.sha256(json.dumps([cell.model_dump(), method, rows.shape, rows.classes, *machine]).encode()).hexdigest()
+                if not rate and key not in known:
+                    known[key] = timed(method, cell, rows, step, device)
+                    write_json(cache, known)
+                seconds = step.operations / rate if rate else known[key]
                 left = [seed for seed in params.grid.seeds if not _done(encoder_folder(dataset, method, mix, seed), cell)]
                 used = rows.rows * (1 - rows.validation if METHODS[method].supervised else 1)
                 steps = cell.epochs * (round(used * cell.fraction) // cell.batch_size)
+                if not steps:
+                    raise UserError(
+                        f"params.yaml: batch_size = {cell.batch_size}: must be at most the {used:.0f} training rows of {dataset}"
+                    )
                 plans.append(Plan(dataset, method, mix, len(params.grid.seeds), len(left), steps, step, seconds))
     return plans
 
@@ -192,7 +196,7 @@ def _done(folder: Path, cell: settings.Pretraining) -> bool:
         found: dict[str, Any] = json.loads((folder / "provenance.json").read_text())
     except (OSError, ValueError):
         return False
-    return bool(found["settings"]["settings"] == cell.model_dump())
+    return bool(found.get("settings", {}).get("settings") == cell.model_dump())
 
 
 def table(plans: list[Plan]) -> str:

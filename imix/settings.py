@@ -351,11 +351,17 @@ class Ablations(Strict):
         return self
 
 
-class Transfer(Strict):
-    """Encoders of the grid that are also probed on other data sets of it: every one of the first on every one of the second."""
+class Pair(Strict):
+    """Two data sets of the grid and of one domain."""
 
-    pretrained_on: list[Name]
-    probed_on: list[Name]
+    pretrained_on: Name
+    probed_on: Name
+
+
+class Transfer(Strict):
+    """Encoders of the grid that are also probed on other data sets of it."""
+
+    pairs: list[Pair]
 
 
 class Projection(Strict):
@@ -363,8 +369,14 @@ class Projection(Strict):
 
     datasets: list[Name]
     rows: Annotated[int, Field(ge=50)]  # about so many test rows
-    perplexity: Annotated[float, Field(ge=2, le=15)]  # at most a third of the fewest rows
+    perplexity: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     seed: Seed
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Projection":
+        if 3 * self.perplexity > self.rows:
+            raise ValueError(f"perplexity {self.perplexity} must be at most a third of rows {self.rows}")
+        return self
 
 
 class Variant(Strict):
@@ -431,11 +443,11 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
 
 
-def load(path: Path = Path("params.yaml"), changes: Mapping[str, Any] = MappingProxyType({})) -> Params:
+def load(path: Path = Path("params.yaml"), changes: Mapping[str, str] = MappingProxyType({})) -> Params:
     """Read and check params.yaml, every cell of it, before any work.
 
     Args:
-        changes: values in place of what stands there, as ``dvc exp run -S`` makes them: {"grid.seeds": [0]}.
+        changes: YAML in place of what stands there, as ``dvc exp run -S`` takes it: {"grid.seeds": "[0]"}.
 
     Raises:
         UserError: naming file, key, value and what is allowed.
@@ -455,9 +467,12 @@ def load(path: Path = Path("params.yaml"), changes: Mapping[str, Any] = MappingP
         block: Any = raw
         for depth, name in enumerate(blocks):
             block = entry(block, name, f"{path}: {'.'.join(blocks[:depth]) or 'top level'}")
-        if not isinstance(block, dict):
-            raise UserError(f"{path}: {key}: {'.'.join(blocks)} is a value, not a block")
-        block[last] = value
+            if not isinstance(block, dict):
+                raise UserError(f"{path}: {key}: {'.'.join(blocks[: depth + 1])} is a value, not a block")
+        try:
+            block[last] = yaml.load(value, _Loader)
+        except yaml.YAMLError as error:
+            raise UserError(f"{key}={value}: not YAML: {' '.join(str(error).split())}") from None
     params = _validated(Params, raw, str(path))
     for dataset in params.data:
         if dataset in RESERVED:
@@ -599,20 +614,24 @@ def _check_grid(params: Params, path: Path) -> None:
 
 
 def _check_transfer(params: Params, path: Path) -> None:
-    transfer, projection = params.transfer, params.projection
-    lists = {"transfer.pretrained_on": transfer.pretrained_on, "transfer.probed_on": transfer.probed_on}
-    for key, datasets in {**lists, "projection.datasets": projection.datasets}.items():
-        if len(set(datasets)) < len(datasets):
-            raise UserError(f"{path}: {key} = {datasets}: names a data set twice")
+    """Refuse what would fail only after all trainings."""
+    grid = dict.fromkeys(params.grid.datasets)
+    for dataset in params.projection.datasets:
+        entry(grid, dataset, f"{path}: projection.datasets: grid.datasets")
+    for name, datasets in (("projection.datasets", params.projection.datasets), ("transfer.pairs", params.transfer.pairs)):
+        if any(datasets.count(dataset) > 1 for dataset in datasets):
+            raise UserError(f"{path}: {name}: one stands twice")
+    for number, pair in enumerate(params.transfer.pairs):
+        datasets = (pair.pretrained_on, pair.probed_on)
         for dataset in datasets:
-            entry(dict.fromkeys(params.grid.datasets), dataset, f"{path}: {key}: grid.datasets")
-    for source in transfer.pretrained_on:
-        for target in transfer.probed_on:
-            kinds = [domain(params, dataset, path).views.kind for dataset in (source, target)]
-            if kinds[0] != kinds[1] or kinds[0] == "tabular":
-                raise UserError(
-                    f"{path}: transfer: {source} ({kinds[0]}) to {target} ({kinds[1]}): only from images to images or speech to speech"
-                )
+            entry(grid, dataset, f"{path}: transfer.pairs.{number}: grid.datasets")
+        if datasets[0] == datasets[1]:
+            raise UserError(f"{path}: transfer.pairs.{number}: {datasets[0]} to itself is no transfer")
+        seen = [(domain(params, dataset, path).views.kind, params.data[dataset].source.name == "mnist") for dataset in datasets]
+        if seen[0] != seen[1] or seen[0][0] == "tabular":
+            raise UserError(
+                f"{path}: transfer.pairs.{number}: {datasets[0]} to {datasets[1]}: must both be speech, colour images or digits"
+            )
 
 
 def entry(block: Mapping[str, Any], key: str, where: str) -> Any:

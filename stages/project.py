@@ -1,7 +1,7 @@
 """Draw the test features of a data set's encoders in two dimensions: reports/projections/<dataset>.png, .svg."""
 
 from imix import settings
-from imix.errors import exit_cleanly
+from imix.errors import UserError, exit_cleanly
 from stages import DATA, REPORTS, arguments, encoder_folder, say
 
 
@@ -10,7 +10,10 @@ def main() -> None:
     name = arguments(__doc__, "dataset").dataset
     grid, projection = settings.read(settings.Grid, "grid"), settings.read(settings.Projection, "projection")
 
-    from sklearn.manifold import TSNE
+    try:
+        from sklearn.manifold import TSNE
+    except ImportError as error:
+        raise UserError(f"scikit-learn: cannot be used ({error}): pip install 'imix[projection]'") from None
 
     from imix import checkpoints, runtime
     from imix.datasets import load
@@ -21,12 +24,12 @@ def main() -> None:
     say(f"project {name}", "t-SNE of test features", target)
     dataset = load(DATA / name / "tensors", runtime.configure(seed))
     rows, labels = evenly(dataset.test, projection.rows), evenly(dataset.test_labels, projection.rows)
-    panels = {}
+    perplexity, panels = min(projection.perplexity, len(rows) / 3), {}
     for method in grid.methods:
         for mix in grid.mixes:
             encoder, views = checkpoints.load(encoder_folder(name, method, mix, seed) / "encoder.safetensors", dataset)
             features = extract(encoder, views, rows).cpu().numpy()
-            panels[method, mix] = TSNE(perplexity=projection.perplexity, init="pca", random_state=projection.seed).fit_transform(features)
+            panels[method, mix] = TSNE(perplexity=perplexity, init="pca", random_state=projection.seed).fit_transform(features)
     plots.write(plots.plot_projections(panels, labels.cpu().numpy(), dataset.classes, f"{name}: test features, t-SNE, seed {seed}"), target)
 
 

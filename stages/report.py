@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pandas as pd
-
 from imix import settings
 from imix.errors import UserError, exit_cleanly
 from imix.files import write_bytes, write_json
@@ -36,8 +34,8 @@ def main() -> None:
     say(f"report {grid.name}", "tables and plots", folder)
     table, histories, cards = results.collect(grid, metrics_file, encoder_folder)
     transfers = results.collect_transfer(grid, settings.read(settings.Transfer, "transfer"), transfer_file)
-    rows = pd.concat([table.assign(pretrained_on=table["dataset"]), transfers]) if len(transfers) else table
-    write_bytes(folder / "results.csv", rows.to_csv(index=False, lineterminator="\n").encode())
+    write_bytes(folder / "results.csv", table.to_csv(index=False, lineterminator="\n").encode())
+    write_bytes(folder / "transfer.csv", transfers.to_csv(index=False, lineterminator="\n").encode())
     write_bytes(folder / "results.md", tables.results_page(table, transfers, grid, cards).encode())
     write_json(folder / "settings.json", results.record(grid, encoder_folder, DATA / "code"))
     write_json(folder / "metrics.json", results.summary(table))

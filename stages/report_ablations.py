@@ -18,9 +18,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not chosen.run and page.exists():
         return
-    for old in folder.iterdir():
-        old.unlink()
-    sections = []
+    sections, old = [], set(folder.iterdir())
     for name in chosen.run:
         asked = {dataset: settings.read(settings.Variants, name, dataset, folder=settings.ABLATIONS) for dataset in chosen.datasets}
         tables = {dataset: ablations.collect(name, dataset, variants, chosen.seeds, ablation_folder) for dataset, variants in asked.items()}
@@ -29,6 +27,9 @@ def main() -> None:
         plots.write(ablations.plot(tables, question.axis), folder / f"{name}.png")
         sections.append(ablations.section(name, question, tables))
     write_bytes(page, ablations.page(sections).encode())
+    for path in old:
+        if path.stem not in chosen.run:
+            path.unlink()
 
 
 if __name__ == "__main__":

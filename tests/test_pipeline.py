@@ -1,5 +1,6 @@
 """The pipeline itself, on a copy of the repository with a tiny grid: what runs, what becomes stale, what comes out."""
 
+import copy
 import csv
 import json
 import shutil
@@ -185,13 +186,37 @@ def test_exactly_what_runs_a_module_becomes_stale(clone, module, stale):
 
 
 def test_an_experiment_reruns_what_it_touches(kept):
-    off = ["-S", "ablations.run=[]"]
+    off = ["-S", "ablations.run=[]", "-S", "projection.datasets=[]"]
     ran = kept.stages_run("dvc", "exp", "run", "-S", "cell.segment.moco.imix.temperature=0.3", *off)
-    assert ran == {"pretrain@segment-moco-imix-0", "evaluate@segment-moco-imix-0", "settings", "report@tiny"}
+    assert ran == {"pretrain@segment-moco-imix-0", "evaluate@segment-moco-imix-0", "settings", "report@tiny", "report_ablations"}
     assert kept.params()["cell"]["segment"]["moco"]["imix"]["temperature"] == 0.3
     assert kept.stages_run("dvc", "exp", "run", "-S", "grid.methods=[npair]", *off) == {"settings", "report@tiny"}
     added = kept.stages_run("dvc", "exp", "run", "-S", "grid.seeds=[0,1]", "-S", "grid.methods=[npair]", "-S", "grid.mixes=[none]", *off)
     assert added == {"pretrain@segment-npair-none-1", "evaluate@segment-npair-none-1", "baseline@segment-1", "settings", "report@tiny"}
+    kept.run("git", "checkout", "-q", ".")
+    kept.run("dvc", "checkout", "-q", "--force")
+
+
+def test_an_encoder_is_probed_on_another_data_set(kept):
+    """Two choices out of the digits, both ways."""
+    params = kept.params()
+    for name, seed in (("digits", 1), ("others", 2)):
+        rows = {"train": 100, "validation": 0.2, "test": 100, "canvas": 28, "seed": seed}
+        params["data"][name] = {"source": {"name": "mnist"}, "rows": rows}
+        for block in ("recipe", "cell", "probe"):
+            params[block][name] = copy.deepcopy(params[block]["mnist"])
+        params["cell"][name]["npair"]["none"]["epochs"] = 1
+        params["recipe"][name]["warmup_epochs"] = 0
+    params["grid"] |= {"datasets": ["digits", "others"], "methods": ["npair"], "mixes": ["none"]}
+    params["transfer"]["pairs"] = [{"pretrained_on": a, "probed_on": b} for a, b in (("digits", "others"), ("others", "digits"))]
+    params["projection"]["datasets"] = params["ablations"]["run"] = []
+    (kept.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    ran = kept.stages_run("dvc", "repro", "report@tiny")
+    assert {stage for stage in ran if stage.startswith("transfer")} == {"transfer@pair0-npair-none-0", "transfer@pair1-npair-none-0"}
+    rows = list(csv.DictReader((kept.folder / "reports/tiny/transfer.csv").open()))
+    assert [(row["pretrained_on"], row["dataset"]) for row in rows] == [("digits", "others"), ("others", "digits")]
+    page = (kept.folder / "reports/tiny/results.md").read_text()
+    assert f"| digits to others | {float(rows[0]['linear_accuracy']):.1f} |" in page
     kept.run("git", "checkout", "-q", ".")
     kept.run("dvc", "checkout", "-q", "--force")
 

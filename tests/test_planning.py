@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from imix import planning, pretraining, settings
+from imix.errors import UserError
 from tests.conftest import ROOT
 from tests.test_pipeline import Copy
 from tests.test_pretraining import dataset
@@ -31,20 +32,48 @@ def test_operations_are_those_of_the_matrix_products(method, views):
     assert planning.count(method, cell, ROWS).operations == expected
 
 
+def test_memory_is_weights_gradients_momentum_and_what_backward_needs():
+    """A linear classifier on one group: the backward pass needs the encoder's activations, counted by hand."""
+    cell = cell_settings("supervised", "none")
+    network = pretraining.Training(dataset(), "supervised", cell, 0).method
+    weights = 4 * sum(p.numel() for p in network.parameters())
+    buffers = sum(z.nbytes for z in network.buffers())
+    activations = planning.count("supervised", cell, ROWS).memory - 3 * weights - buffers
+    double = planning.count("supervised", cell.model_copy(update={"batch_size": 2 * cell.batch_size}), ROWS).memory - 3 * weights - buffers
+    widths = [z.shape[0] for z in network.encoder.layers.parameters() if z.dim() == 2]
+    assert cell.batch_size * 4 * sum(widths) < activations < cell.batch_size * 4 * 6 * sum(widths) + 10_000
+    assert 1.8 * activations < double < 2.1 * activations
+
+
 def test_memory_grows_with_the_batch():
     small, large = (planning.count("moco", cell_settings("moco", batch_size=size), ROWS).memory for size in (40, 80))
     weights = planning.count("moco", cell_settings("moco", batch_size=2), ROWS).memory
     assert weights < small < large < 2 * small
 
 
-def test_the_papers_grid_without_computing_it(tmp_path):
-    params = settings.load(changes={"grid.datasets": ["cifar10"], "grid.methods": ["moco"], "grid.seeds": [0, 1], "ablations.run": []})
+def test_the_papers_grid_without_computing_it(tmp_path, monkeypatch):
+    params = settings.load(changes={"grid.datasets": "[cifar10]", "grid.methods": "[moco]", "grid.seeds": "[0, 1]", "ablations.run": "[]"})
+    monkeypatch.chdir(tmp_path)  # where nothing is trained
     plain, mixed = planning.plan(params, torch.device("cpu"), 1e13, tmp_path / "timings.json")
     assert plain.steps == 1000 * (50_000 // 256) and mixed.steps == 4 * plain.steps and (plain.trainings, plain.left) == (2, 2)
     # ResNet-50 at 32 x 32 has 1.3e9 products; one view with gradient (3), one without (1)
     assert plain.step.operations == pytest.approx(2 * 1.3e9 * 256 * 4, rel=0.02)
     assert plain.seconds == plain.step.operations / 1e13
-    assert "4 trainings left" not in planning.table([plain]) and "2 of 2 trainings left" in planning.table([plain])
+    operations, hours = 2 * plain.steps * plain.step.operations, 2 * plain.steps * plain.seconds / 3600
+    total = f"2 of 2 trainings left: {operations / 1e15:,.4g} PFLOP, {hours:,.4g} hours\n"
+    assert planning.table([plain]).endswith(total) and planning.table([plain._replace(left=0)]).endswith(
+        "0 of 2 trainings left: 0 PFLOP, 0 hours\n"
+    )
+
+
+def test_forms_are_those_of_the_papers_data_sets():
+    params = settings.load()
+    found = {
+        name: planning.form(params, name) for name in ("cifar10", "cifar100", "speech_commands", "covtype", "covtype_small", "segment")
+    }
+    assert {name: form.rows for name, form in found.items()} == {
+        "cifar10": 50_000, "cifar100": 50_000, "speech_commands": 56_771, "covtype": 15_120, "covtype_small": 15_120, "segment": 1250}  # fmt: skip
+    assert all(sum(form.column_groups) == form.shape[0] for form in found.values() if form.column_groups)
 
 
 def test_trainings_that_are_done_are_left_out(tmp_path, monkeypatch):
@@ -58,11 +87,16 @@ def test_trainings_that_are_done_are_left_out(tmp_path, monkeypatch):
     assert not planning._done(folder, cell.model_copy(update={"epochs": 1}))
 
 
-def test_timings_are_kept(tmp_path):
-    file, calls = tmp_path / "timings.json", []
+def test_timings_are_kept_and_impossible_batches_told(tmp_path, monkeypatch):
+    params = settings.load(changes={"grid.datasets": "[segment]", "grid.methods": "[npair]", "grid.mixes": "[none]", "ablations.run": "[]"})
+    calls = []
+    monkeypatch.setattr(planning, "timed", lambda *cell: calls.append(1) or 2.5)
     for _ in range(2):
-        assert planning.remembered(file, "key", lambda: calls.append(1) or 2.5) == 2.5
-    assert len(calls) == 1
+        (plan,) = planning.plan(params, torch.device("cpu"), None, tmp_path / "timings.json")
+    assert plan.seconds == 2.5 and len(calls) == 1
+    params.recipe["segment"]["batch_size"] = 2000
+    with pytest.raises(UserError, match="batch_size = 2000: must be at most the 1250 training rows of segment"):
+        planning.plan(params, torch.device("cpu"), 1e12, tmp_path / "timings.json")
 
 
 def test_every_form_can_be_timed():
@@ -78,6 +112,8 @@ def test_every_form_can_be_timed():
     [
         ("plan -S grid.seds=1", "grid.seds = 1: unknown key"),
         ("plan -S grid.seeds.first=1", "grid.seeds is a value, not a block"),
+        ("plan -S pretrain.momentum.x.y=1", "pretrain.momentum is a value, not a block"),
+        ("plan -S grid.seeds=[0,", "grid.seeds=[0,: not YAML"),
         ("plan -S girds.seeds=1", "no entry 'girds' (did you mean 'grid'?)"),
         ("plan --rate -1", "--rate = -1.0: must be a positive number"),
     ],

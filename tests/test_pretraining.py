@@ -238,7 +238,8 @@ def test_hidden_features_are_mixed_before_one_block(method, groups, monkeypatch)
 
 def test_supervised_training_is_cross_entropy_and_never_sees_validation_labels():
     training = pretraining.Training(dataset(), "supervised", settings("supervised", "none"), 0)
-    assert len(training.rows) == 160  # of 200 with validation
+    assert torch.equal(training.rows, dataset().fit) and torch.equal(training.labels, dataset().fit_labels)
+    assert len(training.rows) == 160 < len(dataset().train)
     rows = torch.arange(40)
     view = training.views(training.rows[rows], 0, streams(0).views)
     expected = torch.nn.functional.cross_entropy(copy.deepcopy(training.method.network())(view), training.labels[rows])

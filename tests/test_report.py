@@ -43,14 +43,20 @@ def test_spread_by_hand():
 
 
 def test_gains_are_paired_and_judged_by_their_interval():
-    gains = results.gains(rows()).set_index("dataset")
-    assert gains.loc["covtype", "mean"] == pytest.approx(3.05) and gains.loc["covtype", "half"] == pytest.approx(
-        4.302653 * 0.05 / 3**0.5, rel=1e-5
-    )
+    (dataset, method, mix, gain), _ = results.gains(rows())
+    assert (dataset, method, mix, gain.n) == ("covtype", "npair", "imix", 3)
+    assert gain.mean == pytest.approx(3.05) and gain.half == pytest.approx(4.302653 * 0.05 / 3**0.5, rel=1e-5)
     table = tables.gain_table(rows())
     assert "| covtype | N-pair | + i-Mix | +3.1 | +2.9 to +3.2 | 3 | gain |" in table or "| +3.0 |" in table
     assert "undecided" in table
-    assert "1 show a gain and 0 a loss" in tables.gain_sentence(rows())
+    sentence = tables.gain_sentence(rows())
+    assert "Comparisons: 2." in sentence and "excludes zero: 1. Losses: 0. Undecided: 1. Mean over all: +1.8 points" in sentence
+    assert tables.gain_sentence(rows().replace("npair", "supervised")).startswith("Comparisons: 0.")
+
+
+def test_seeds_that_agree_to_the_last_digit_decide_nothing():
+    assert not results.spread(pd.Series([0.5, 0.5])).decided
+    assert results.spread(pd.Series([0.5, 0.51, 0.52])).decided and not results.spread(pd.Series([-0.5, 0.5])).decided
 
 
 def test_main_table_has_the_published_row():
@@ -120,7 +126,7 @@ def test_readme_and_reports_belong_to_the_committed_parameters():
 
 def test_every_committed_study_has_the_settings_that_stand_here_now():
     params = settings.load()
-    studies = list((ROOT / "reports").glob("*/settings.json"))
+    studies = [path.with_name("settings.json") for path in (ROOT / "reports").glob("*/results.csv")]
     assert studies
     for path in studies:
         for dataset, methods in json.loads(path.read_text())["cells"].items():

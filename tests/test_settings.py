@@ -158,10 +158,11 @@ def test_ablations_refused_in_one_line(tmp_path, keys, value, words):
 @pytest.mark.parametrize(
     "keys,value,words",
     [
-        ("transfer", {"pretrained_on": ["mnist"], "probed_on": ["spoken"]}, ["mnist (image) to spoken (speech)", "only from images"]),
-        ("transfer", {"pretrained_on": ["mnits"], "probed_on": []}, ["transfer.pretrained_on", "'mnits'", "did you mean 'mnist'"]),
+        ("transfer/pairs", [{"pretrained_on": "mnist", "probed_on": "spoken"}], ["transfer.pairs.0: mnist to spoken", "must both be"]),
+        ("transfer/pairs", [{"pretrained_on": "mnits", "probed_on": "mnist"}], ["transfer.pairs.0", "'mnits'", "did you mean 'mnist'"]),
+        ("transfer/pairs", [{"pretrained_on": "mnist", "probed_on": "mnist"}], ["mnist to itself is no transfer"]),
         ("projection/datasets", ["mnist", "mnist"], ["projection.datasets", "twice"]),
-        ("projection/perplexity", 400, ["projection.perplexity = 400", "less than or equal to 15"]),
+        ("projection/perplexity", 400, ["projection", "perplexity 400.0 must be at most a third of rows 1000"]),
         ("data/encoders", {"source": {"name": "mnist"}, "rows": {}}, ["data.encoders", "take another name"]),
     ],
 )
@@ -227,3 +228,19 @@ def test_a_misspelt_key_is_refused_at_every_level(tmp_path, path):
     with pytest.raises(UserError) as error:
         load(tmp_path, params)
     assert "\n" not in str(error.value) and f"{path[-1]}" in str(error.value)
+
+
+def test_digits_do_not_transfer_to_colour_images(tmp_path):
+    params = changed("transfer/pairs", [{"pretrained_on": "mnist", "probed_on": "cifar10_small"}])
+    params["grid"]["datasets"] = ["mnist", "cifar10_small"]
+    params["ablations"]["run"] = []
+    with pytest.raises(UserError, match="mnist to cifar10_small: must both be"):
+        load(tmp_path, params)
+    params["transfer"]["pairs"] = [{"pretrained_on": "cifar10_small", "probed_on": "cifar100_small"}]
+    params["grid"]["datasets"] = ["cifar10_small", "cifar100_small"]
+    assert load(tmp_path, params).transfer.pairs[0].probed_on == "cifar100_small"
+
+
+def test_changes_are_read_as_dvc_reads_them():
+    params = settings.load(changes={"pretrain.weight_decay": "1e-5", "grid.seeds": "[3]", "ablations.run": "[]"})
+    assert params.pretrain["weight_decay"] == 1e-5 and params.grid.seeds == [3]

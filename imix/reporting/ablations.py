@@ -55,17 +55,14 @@ def effects(table: pd.DataFrame) -> list[tuple[str, str, str, Spread]]:
     that was trained too, in the accuracy itself if not.
     """
     base_value = reference(table)
-    mixes = list(table["mix"].unique())
-    compared = [mix for mix in mixes if mix != "none"] or mixes
 
     def measured(method: str, mix: str, value: str) -> "pd.Series[float]":
-        base = by_seed(table, method, "none", value) if "none" in mixes and mix != "none" else 0.0
+        base = by_seed(table, method, "none", value) if (method, mix) in gained(table) else 0.0
         return by_seed(table, method, mix, value) - base
 
     return [
         (method, mix, value, spread(measured(method, mix, value) - measured(method, mix, base_value)))
-        for method in table["method"].unique()
-        for mix in compared
+        for method, mix in gained(table) or columns(table)
         for value in table["value"].unique()
         if value != base_value
     ]
@@ -76,10 +73,14 @@ def interval(value: Spread) -> str:
     return f"{value.mean:+.1f}" + (f" ({value.mean - value.half:+.1f} to {value.mean + value.half:+.1f})" if value.n > 1 else "")
 
 
+def columns(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """Methods and mixes, in the order asked for."""
+    return list(table[["method", "mix"]].drop_duplicates().itertuples(index=False, name=None))
+
+
 def gained(table: pd.DataFrame) -> list[tuple[str, str]]:
     """Methods and mixes that have a gain: those that plain training stands beside."""
-    columns = list(table[["method", "mix"]].drop_duplicates().itertuples(index=False, name=None))
-    return [(method, mix) for method, mix in columns if mix != "none" and (method, "none") in columns]
+    return [(method, mix) for method, mix in columns(table) if mix != "none" and (method, "none") in columns(table)]
 
 
 def gain(table: pd.DataFrame, method: str, mix: str, value: str) -> Spread:
@@ -106,7 +107,7 @@ def sentence(table: pd.DataFrame) -> str:
     if not intervals:
         return ""
     parts = [f"{cell}: {', '.join(changes)}" for cell, changes in groups.items()]
-    decided = sum(abs(effect.mean) > effect.half for effect in intervals)
+    decided = sum(effect.decided for effect in intervals)
     return (
         f"{subject}, in points with 95 % intervals, for {'; '.join(parts)}; "
         f"{decided} of {len(intervals)} intervals exclude zero (n = {table['seed'].nunique()}).\n"
@@ -115,16 +116,15 @@ def sentence(table: pd.DataFrame) -> str:
 
 def accuracy_table(table: pd.DataFrame, axis: str | None) -> str:
     """Values down, methods and mixes across, and the gains where plain training is among the mixes."""
-    columns = list(table[["method", "mix"]].drop_duplicates().itertuples(index=False, name=None))
     gains = gained(table)
     rows = []
     for value in table["value"].unique():
         here = table[table["value"] == value]
         number = [f"{here[axis].mean():,.10g}"] if axis else []
-        cells = [plus_minus(spread(by_seed(table, *column, value))) for column in columns]
+        cells = [plus_minus(spread(by_seed(table, *column, value))) for column in columns(table)]
         added = [interval(gain(table, *column, value)) for column in gains]
         rows.append([f"`{value}`", *number, *cells, *added])
-    heads = [cell_name(m, x) for m, x in columns] + [f"gain, {cell_name(m, x)}" for m, x in gains]
+    heads = [cell_name(m, x) for m, x in columns(table)] + [f"gain, {cell_name(m, x)}" for m, x in gains]
     return markdown(["value", *([axis] if axis else []), *heads], rows)
 
 
@@ -135,9 +135,7 @@ def plot(tables: dict[str, pd.DataFrame], axis: str | None) -> Figure:
         values = list(table["value"].unique())
         places = {value: float(table.loc[table["value"] == value, axis].mean()) if axis else values.index(value) for value in values}
         curves = sorted({value.partition("_")[2] for value in values}) if axis else [""]
-        lines = [
-            (*cell, curve) for cell in table[["method", "mix"]].drop_duplicates().itertuples(index=False, name=None) for curve in curves
-        ]
+        lines = [(*cell, curve) for cell in columns(table) for curve in curves]
         for number, (method, mix, curve) in enumerate(lines):
             on_curve = [value for value in values if not axis or value.partition("_")[2] == curve or value == UNCHANGED]
             on_curve.sort(key=places.__getitem__)

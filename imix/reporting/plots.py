@@ -34,9 +34,9 @@ def plot_gains(results: pd.DataFrame) -> Figure:
     height = 1.6 + 0.32 * len(table)
     figure, axes = plt.subplots(figsize=(7, height), layout="constrained")
     labels = []
-    for place, row in enumerate(table.itertuples()):
-        axes.errorbar(row.mean, place, xerr=row.half, color=COLOURS[row.method], marker=MARKERS[row.mix], capsize=3)
-        labels.append(f"{row.dataset}  {cell_name(row.method, row.mix)}")
+    for place, (dataset, method, mix, gain) in enumerate(table):
+        axes.errorbar(gain.mean, place, xerr=gain.half, color=COLOURS[method], marker=MARKERS[mix], capsize=3)
+        labels.append(f"{dataset}  {cell_name(method, mix)}")
     axes.axvline(0, color="0.5", linewidth=0.8)
     axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()

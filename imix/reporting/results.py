@@ -54,6 +54,11 @@ class Spread(NamedTuple):
     half: float
     n: int
 
+    @property
+    def decided(self) -> bool:
+        """Whether the interval excludes zero; seeds that agree to the last digit leave no interval to judge by."""
+        return self.std > 0 and abs(self.mean) > self.half
+
 
 def spread(values: "pd.Series[float]") -> Spread:
     """Mean, sample standard deviation and interval; NaN spreads for one value."""
@@ -118,10 +123,10 @@ def record(grid: Grid, encoders: Callable[..., Path], code: Path) -> dict[str, A
 
 def collect_transfer(grid: Grid, transfer: Transfer, files: Callable[..., Path]) -> pd.DataFrame:
     """One row per evaluation on another data set; ``files``: from (pretrained on, probed on, method, mix, seed) to its file."""
-    axes = (transfer.pretrained_on, transfer.probed_on, grid.methods, grid.mixes, grid.seeds)
     names = ("pretrained_on", "dataset", "method", "mix", "seed")
     rows = []
-    for identity in itertools.product(*axes):
+    for pair, *cell in itertools.product(transfer.pairs, grid.methods, grid.mixes, grid.seeds):
+        identity = (pair.pretrained_on, pair.probed_on, *cell)
         figures = read_json(files(*identity))
         rows.append(
             dict(zip(names, identity, strict=True)) | {name: figures[name] for name in FIGURES} | {"epochs": 0, "train_seconds": 0.0}
@@ -135,21 +140,21 @@ def cell(results: pd.DataFrame, dataset: str, method: str, mix: str, figure: str
     return spread(chosen[figure])
 
 
-def gains(results: pd.DataFrame) -> pd.DataFrame:
-    """Gain of every mix over plain training, seed by seed: mean, half width of the 95 % interval, n.
+def gains(results: pd.DataFrame) -> list[tuple[str, str, str, Spread]]:
+    """Data set, method, mix and its gain over plain training, seed by seed.
 
     Both trainings of a pair share weights, order of rows and views, so that the interval is that of paired differences.
     """
     table = results[results.method != "baseline"].pivot_table(
         index=["dataset", "method", "seed"], columns="mix", values="linear_accuracy", sort=False
     )
-    rows = []
-    for mix in table.columns.drop("none", errors="ignore"):
-        if "none" not in table.columns:
-            break
-        for (dataset, method), values in (table[mix] - table["none"]).groupby(level=["dataset", "method"], sort=False):
-            rows.append({"dataset": dataset, "method": method, "mix": mix, **spread(values)._asdict()})
-    return pd.DataFrame(rows, columns=["dataset", "method", "mix", *Spread._fields])
+    if "none" not in table.columns:
+        return []
+    return [
+        (dataset, method, mix, spread(values))
+        for mix in table.columns.drop("none")
+        for (dataset, method), values in (table[mix] - table["none"]).groupby(level=["dataset", "method"], sort=False)
+    ]
 
 
 def summary(results: pd.DataFrame) -> dict[str, Any]:

@@ -50,27 +50,26 @@ def main_table(results: pd.DataFrame, grid: Grid, figure: str = "linear_accuracy
 def gain_table(results: pd.DataFrame) -> str:
     """What mixing adds to plain training, in points, with its interval."""
 
-    def verdict(row: Spread) -> str:
-        if row.n < 2:
+    def verdict(gain: Spread) -> str:
+        if gain.n < 2:
             return "one seed: no interval"
-        return "gain" if row.mean > row.half else "loss" if row.mean < -row.half else "undecided"
+        return ("gain" if gain.mean > 0 else "loss") if gain.decided else "undecided"
 
     rows = []
-    for row in gains(results).itertuples():
-        interval = f"{row.mean - row.half:+.1f} to {row.mean + row.half:+.1f}" if row.n > 1 else ""
-        rows.append(
-            [row.dataset, METHOD_NAMES[row.method], mix_name(row.method, row.mix), f"{row.mean:+.1f}", interval, str(row.n), verdict(row)]
-        )
+    for dataset, method, mix, gain in gains(results):
+        interval = f"{gain.mean - gain.half:+.1f} to {gain.mean + gain.half:+.1f}" if gain.n > 1 else ""
+        rows.append([dataset, METHOD_NAMES[method], mix_name(method, mix), f"{gain.mean:+.1f}", interval, str(gain.n), verdict(gain)])
     return markdown(["data", "method", "mix", "gain", "95 % interval", "n", ""], rows)
 
 
 def gain_sentence(results: pd.DataFrame) -> str:
-    """How many of the cells gained, lost, or are undecided; counted, not judged."""
-    table = gains(results)
-    up, down = int((table["mean"] > table["half"]).sum()), int((table["mean"] < -table["half"]).sum())
+    """How many contrastive cells gained, lost, or are undecided; counted, not judged."""
+    found = [gain for _, method, _, gain in gains(results) if method != "supervised"]
+    up, down = (sum(gain.decided and gain.mean * sign > 0 for gain in found) for sign in (1, -1))
+    mean = sum(gain.mean for gain in found) / max(1, len(found))
     return (
-        f"Of {len(table)} comparisons, {up} show a gain and {down} a loss whose 95 % interval excludes zero; "
-        f"{len(table) - up - down} are undecided. The mean over all is {table['mean'].mean():+.1f} points.\n"
+        f"Comparisons: {len(found)}. Gains whose 95 % interval excludes zero: {up}. Losses: {down}. Undecided: {len(found) - up - down}. "
+        f"Mean over all: {mean:+.1f} points.\n"
     )
 
 
@@ -140,7 +139,7 @@ def results_page(results: pd.DataFrame, transfers: pd.DataFrame, grid: Grid, car
         ),
         "Few labels": (
             "The probe trained with the labels of 1 % and of 10 % of the training rows without validation rows, at least one of each "
-            "class, test accuracy in %; its rate chosen on all validation rows.\n\n1 %:",
+            "class, test accuracy in %; its rate chosen on all validation rows. (Supervised encoders have seen all those labels.)\n\n1 %:",
             main_table(results, grid, "linear_accuracy_1_percent")
             + "\n10 %:\n\n"
             + main_table(results, grid, "linear_accuracy_10_percent"),
@@ -163,7 +162,8 @@ def results_page(results: pd.DataFrame, transfers: pd.DataFrame, grid: Grid, car
             main_table(results, grid, "uniformity", 2),
         ),
         "Fréchet distance": (
-            "Between Gaussians fitted to the normalised features of training and of test rows, x 100; what a regulariser should lower.",
+            "Between Gaussians fitted to the normalised features of training and of test rows, x 100. It also shrinks with "
+            "the features' spread: an untrained encoder can have the lowest.",
             main_table(results.assign(frechet_distance=100 * results["frechet_distance"]), grid, "frechet_distance", 2),
         ),
         "Data": (
