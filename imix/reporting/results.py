@@ -128,10 +128,8 @@ def collect_transfer(grid: Grid, transfer: Transfer, files: Callable[..., Path])
     for pair, *cell in itertools.product(transfer.pairs, grid.methods, grid.mixes, grid.seeds):
         identity = (pair.pretrained_on, pair.probed_on, *cell)
         figures = read_json(files(*identity))
-        rows.append(
-            dict(zip(names, identity, strict=True)) | {name: figures[name] for name in FIGURES} | {"epochs": 0, "train_seconds": 0.0}
-        )
-    return pd.DataFrame(rows)
+        rows.append(dict(zip(names, identity, strict=True)) | {name: figures[name] for name in FIGURES})
+    return pd.DataFrame(rows, columns=[*names, *FIGURES])
 
 
 def cell(results: pd.DataFrame, dataset: str, method: str, mix: str, figure: str = "linear_accuracy") -> Spread:
