@@ -172,7 +172,7 @@ MODULES = {
     "imix/objectives.py": {"code_pretrain"},
     "imix/evaluation.py": {"code_evaluate"},
     "imix/views/tabular.py": {"code_pretrain", "code_evaluate", "preprocess@segment"},
-    "imix/reporting/tables.py": {"report@tiny", "report_ablations"},
+    "imix/reporting/tables.py": {"report@tiny", "report_ablations", "project@segment"},
 }
 
 
@@ -209,7 +209,7 @@ def test_an_encoder_is_probed_on_another_data_set(kept):
         params["recipe"][name]["warmup_epochs"] = 0
     params["grid"] |= {"datasets": ["digits", "others"], "methods": ["npair"], "mixes": ["none"]}
     params["transfer"]["pairs"] = [{"pretrained_on": a, "probed_on": b} for a, b in (("digits", "others"), ("others", "digits"))]
-    params["projection"]["datasets"] = params["ablations"]["run"] = []
+    params["projection"]["datasets"], params["ablations"]["run"] = [], []
     (kept.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     ran = kept.stages_run("dvc", "repro", "report@tiny")
     assert {stage for stage in ran if stage.startswith("transfer")} == {"transfer@pair0-npair-none-0", "transfer@pair1-npair-none-0"}

@@ -56,7 +56,8 @@ def plot_curves(histories: pd.DataFrame) -> Figure:
         for (method, mix), history in rows.groupby(["method", "mix"], sort=False):
             for axis, figure_name in zip(axes, ("loss", "knn_validation"), strict=True):
                 over = history.dropna(subset=[figure_name]).groupby("epoch")[figure_name]
-                axis.plot(over.mean(), LINES[mix], marker=".", color=COLOURS[method], label=cell_name(method, mix))
+                marker = "." if len(over) <= 20 else ""  # few points: a line may be none
+                axis.plot(over.mean(), LINES[mix], marker=marker, color=COLOURS[method], label=cell_name(method, mix))
                 axis.fill_between(over.mean().index, over.min(), over.max(), color=COLOURS[method], alpha=0.12, linewidth=0)
         seeds = rows["seed"].nunique()
         axes[0].set(title=f"{dataset}: training loss (n = {seeds})", xlabel="epoch")
