@@ -1,8 +1,11 @@
 """The one exception that means 'the user can mend this', and how a command ends on it."""
 
+import errno
 import gc
 import sys
 from collections.abc import Callable
+
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}  # full, or not ours to write
 
 
 class UserError(Exception):
@@ -12,8 +15,16 @@ class UserError(Exception):
     """
 
 
+class Stopped(Exception):  # noqa: N818 - nothing went wrong
+    """A signal asked for an end, and what was done is saved. ``signal``: its number; the text says how to go on."""
+
+    def __init__(self, signal: int, text: str) -> None:
+        super().__init__(text)
+        self.signal = signal
+
+
 def exit_cleanly(main: Callable[[], None]) -> None:
-    """Run ``main``; a UserError becomes one line on stderr and exit code 1, Ctrl-C exit code 130.
+    """Run ``main``; a UserError or a disk that takes no more becomes one line on stderr and exit code 1, a signal 128 + its number.
 
     Python's collector looks less often, and not at all at the end: importing torch leaves it nothing to collect, which it
     takes half a second of every stage to find.
@@ -23,6 +34,13 @@ def exit_cleanly(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         sys.exit(f"imix: error: {error}")
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        sys.exit(f"imix: error: {error.filename or 'the disk'}: {error.strerror}")
+    except Stopped as stopped:
+        print(f"imix: {stopped}", file=sys.stderr)
+        sys.exit(128 + stopped.signal)
     except KeyboardInterrupt:
         print("imix: interrupted; what was finished is kept", file=sys.stderr)
         sys.exit(130)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from imix.datasets import Dataset, nested_rows
 from imix.features import (
     BATCH,
+    COLLAPSED,
     PAIR_ROWS,
     alignment,
     effective_rank,
@@ -105,6 +106,7 @@ def evaluate(encoder: nn.Module, views: Views, dataset: Dataset, settings: Probe
     predictions = probes.predict(test)
     on_test = accuracy(predictions, dataset.test_labels)
     chosen = int(on_validation.argmax())
+    spread = feature_std(evenly(test))
     return {
         "linear_accuracy": float(on_test[chosen]),
         "linear_accuracy_test_selected": float(on_test.max()),
@@ -113,7 +115,8 @@ def evaluate(encoder: nn.Module, views: Views, dataset: Dataset, settings: Probe
         "knn_accuracy": knn_accuracy(train, dataset.train_labels, test, dataset.test_labels, settings.neighbours),
         "train_accuracy": float(accuracy(probes.predict(train)[chosen], dataset.train_labels)),
         **_with_few_labels(train, test, validation, dataset, settings, seed),
-        "feature_std": feature_std(evenly(test)),
+        "feature_std": spread,
+        "collapsed": spread < COLLAPSED,
         "effective_rank": effective_rank(evenly(test)),
         "alignment": alignment(*_two_views(encoder, views, evenly(dataset.test, ALIGNED_ROWS), seed)),
         "uniformity": uniformity(evenly(test, PAIR_ROWS)),

@@ -10,6 +10,7 @@ from imix.views import Views
 
 SPREAD_ROWS = 20_000  # of a large data set that the collapse figures and the Fréchet distance are taken from
 PAIR_ROWS = 2_000  # the same for uniformity, which looks at all pairs of rows
+COLLAPSED = 0.05  # a spread of the features under which an encoder is called collapsed
 BATCH = 500  # rows per forward pass; evaluation mode, so that it changes no figure
 
 

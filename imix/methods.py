@@ -1,4 +1,4 @@
-"""The stateful part of the three methods: encoder, heads, key encoder, queue.
+"""The stateful part of the methods: encoder, heads, key encoder, queue.
 
 A method is a module; called with a batch's two views it returns the loss as a function of the virtual label
 (`imix.objectives`) and leaves its own state, key encoder and queue, as the next step needs it. It never knows

@@ -1,8 +1,8 @@
-"""The three contrastive losses as functions of embeddings.
+"""The losses as functions of embeddings.
 
 Each takes embeddings and returns *the loss as a function of the virtual label*: a callable from labels (N,)
 int64, places in the batch, to one loss per item (N,). Plain training evaluates it at the own label; i-Mix at
-the own and the partner's (`imix.mixing.mixed_loss`). No gradient flows into keys that come without one.
+the own and the partner's (`imix.mixing.mixed_loss`). MoCo's and BYOL's keys must come without a gradient.
 Losses are computed in float32, whatever the encoder's precision.
 """
 
@@ -37,7 +37,8 @@ def moco(anchors: Tensor, keys: Tensor, queue: Tensor, temperature: float, contr
         contrast: ``own``: the label's key and the queue, 1 + K logits, as plain MoCo does; ``batch``: all keys
             of the batch and the queue, N + K logits, as the paper's i-Mix does.
     """
-    anchors, keys = F.normalize(anchors.float(), dim=1), F.normalize(keys.detach().float(), dim=1)
+    assert not keys.requires_grad, "keys are constants"
+    anchors, keys = F.normalize(anchors.float(), dim=1), F.normalize(keys.float(), dim=1)
     to_keys, to_queue = anchors @ keys.T / temperature, anchors @ queue.T / temperature
     if contrast == "batch":
         log_probability = F.log_softmax(torch.cat([to_keys, to_queue], dim=1), dim=1)
@@ -53,7 +54,8 @@ def moco(anchors: Tensor, keys: Tensor, queue: Tensor, temperature: float, contr
 
 def byol(predictions: Tensor, keys: Tensor) -> LabelLoss:
     """BYOL: 2 - 2 cos(prediction, key of the label) (section 1, BYOL). Both (N, D), of any length; keys are constants."""
-    predictions, keys = F.normalize(predictions.float(), dim=1), F.normalize(keys.detach().float(), dim=1)
+    assert not keys.requires_grad, "keys are constants"
+    predictions, keys = F.normalize(predictions.float(), dim=1), F.normalize(keys.float(), dim=1)
     return lambda label: 2 - 2 * (predictions * keys[label]).sum(1)
 
 

@@ -5,9 +5,12 @@ import json
 import math
 import os
 import pickle
+import signal
+import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,16 +20,17 @@ from torch import Tensor, nn
 
 from imix import checkpoints, mixing
 from imix.datasets import Dataset, nested_rows
-from imix.errors import UserError
-from imix.features import extract, feature_std, knn_accuracy
+from imix.errors import Stopped, UserError
+from imix.features import COLLAPSED, extract, feature_std, knn_accuracy
 from imix.files import replacing
 from imix.methods import METHODS
 from imix.progress import Progress
-from imix.runtime import Streams, streams
+from imix.runtime import Streams, save_seconds, streams
 from imix.settings import Pretraining
 
 MONITOR_NEIGHBOURS = 20  # k of the kNN that watches a training
-SAVE_SECONDS = 60.0  # between two saves of the resumable state
+STATES = 20  # files kept of unfinished trainings; the oldest go first
+LOOK_EVERY = 100  # steps between two looks at the loss where looking waits for the device
 
 
 def learning_rate(step: int, steps: int, settings: Pretraining) -> float:
@@ -67,12 +71,6 @@ class SGD:
         torch._foreach_add_(self.parameters, self.velocity, alpha=-rate)
         for p in self.parameters:
             p.grad = None
-
-
-def batches(rows: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """One epoch of row indices in random order; a last, smaller batch is dropped."""
-    order = torch.randperm(rows, generator=generator)
-    yield from order[: rows // batch_size * batch_size].split(batch_size)
 
 
 def mix_views(
@@ -120,7 +118,9 @@ class Training:
         trained = [p for p in self.method.parameters() if p.requires_grad]
         self.optimiser = SGD(trained, settings.momentum, settings.weight_decay)
         self.streams: Streams = streams(seed)
-        self.epoch = 0
+        self.epoch = self.step = 0  # epochs finished, and steps of the present one
+        self.order = torch.empty(0, dtype=torch.int64)  # of the present epoch's rows
+        self.total = torch.zeros((), device=self.device)  # of the present epoch's losses
         self.history: list[dict[str, float]] = []
 
     def step_loss(self, rows: Tensor) -> Tensor:
@@ -154,39 +154,53 @@ class Training:
             return loss(torch.arange(len(anchors), device=self.device)).mean()
         return mixing.mixed_loss(loss, mixture.partner, mixture.lam)
 
-    def run_epoch(self, progress: Progress) -> None:
-        """Train for one epoch and add a line to the history.
+    def run_step(self, progress: Progress) -> None:
+        """Train on the next batch; after an epoch's last, which may leave rows over, add a line to the history.
 
         Raises:
             UserError: the loss is no longer finite.
         """
-        self.method.train()
-        total = torch.zeros((), device=self.device)
-        for index, rows in enumerate(batches(len(self.rows), self.settings.batch_size, self.streams.order)):
-            rate = learning_rate(self.epoch * self.steps + index, self.steps, self.settings)
-            loss = self.step_loss(rows)
-            loss.backward()
-            self.optimiser.step(rate)
-            total += loss.detach()
-            progress.advance(len(rows))
-        self.epoch += 1
-        mean = float(total) / self.steps  # the epoch's one wait for the device
-        if not math.isfinite(mean):
+        if self.step == 0:
+            self.method.train()
+            self.order = torch.randperm(len(self.rows), generator=self.streams.order)
+            self.total.zero_()
+        rows = self.order[self.step * self.settings.batch_size :][: self.settings.batch_size]
+        rate = learning_rate(self.epoch * self.steps + self.step, self.steps, self.settings)
+        loss = self.step_loss(rows)
+        loss.backward()
+        self.optimiser.step(rate)
+        self.total += loss.detach()
+        self.step += 1
+        progress.advance(len(rows))
+        if self.device.type == "cpu" or self.step % LOOK_EVERY == 0 or self.step == self.steps:
+            self.check()
+        if self.step == self.steps:
+            self.epoch, self.step = self.epoch + 1, 0
+            mean = float(self.total) / self.steps
+            self.history.append({"epoch": self.epoch, "loss": mean, "learning_rate": rate, **self._monitor()})
+            progress.epoch(self.epoch, mean)
+
+    def check(self) -> None:
+        """Raise UserError where a loss of this epoch was not finite; waits for the device."""
+        if not math.isfinite(float(self.total)):
+            step = self.epoch * self.steps + self.step - 1
             raise UserError(
-                f"the loss is {mean} in epoch {self.epoch} at a learning rate of {rate:.4g}: lower learning_rate, or look at the data"
+                f"the loss is not finite at step {step + 1} (epoch {self.epoch + 1}), at a learning rate of "
+                f"{learning_rate(step, self.steps, self.settings):.4g}: lower learning_rate, or look at the data"
             )
-        self.history.append({"epoch": self.epoch, "loss": mean, "learning_rate": rate, **self._monitor()})
-        progress.epoch(self.epoch, mean)
 
     def _monitor(self) -> dict[str, float]:
-        """kNN accuracy on the validation rows and spread of the features, every ``knn_every`` epochs and at the end."""
+        """kNN accuracy on the validation rows, and spread of the features, every ``knn_every`` epochs and at the end."""
         if self.epoch % self.settings.knn_every and self.epoch < self.settings.epochs:
-            return {"knn_validation": math.nan, "feature_std": math.nan}
+            return {"knn_validation": math.nan, "feature_std": math.nan, "collapsed": math.nan}
         data = self.dataset
         encode = partial(extract, self.method.encoder, self.views)
         fit, validation = encode(data.fit), encode(data.validation)
         accuracy = knn_accuracy(fit, data.fit_labels, validation, data.validation_labels, neighbours=MONITOR_NEIGHBOURS)
-        return {"knn_validation": accuracy, "feature_std": feature_std(fit)}
+        spread = feature_std(fit)
+        if spread < COLLAPSED:
+            print(f"imix: warning: collapsed: after epoch {self.epoch} the features' spread is {spread:.2g}", file=sys.stderr)
+        return {"knn_validation": accuracy, "feature_std": spread, "collapsed": int(spread < COLLAPSED)}
 
     def state(self) -> dict[str, Any]:
         """All that a later process needs to go on as if nothing had happened."""
@@ -194,6 +208,9 @@ class Training:
             "method": self.method.state_dict(),
             "velocity": self.optimiser.velocity,
             "epoch": self.epoch,
+            "step": self.step,
+            "order": self.order,
+            "total": self.total,
             "history": self.history,
             "streams": [generator.get_state() for generator in self.streams],
         }
@@ -201,8 +218,9 @@ class Training:
     def load_state(self, state: dict[str, Any]) -> None:
         """Take over what `state` returned."""
         self.method.load_state_dict(state["method"])
-        self.optimiser.velocity = state["velocity"]
-        self.epoch, self.history = state["epoch"], state["history"]
+        self.optimiser.velocity = [velocity.to(self.device) for velocity in state["velocity"]]
+        self.total = state["total"].to(self.device)
+        self.epoch, self.step, self.order, self.history = (state[key] for key in ("epoch", "step", "order", "history"))
         for generator, generator_state in zip(self.streams, state["streams"], strict=True):
             generator.set_state(generator_state)
 
@@ -214,24 +232,76 @@ def run(training: Training, label: str, resume: Path) -> float:
         label: what progress is shown for. resume: the caller removes it once the result is safe.
 
     Raises:
-        UserError: a ``resume`` file that no training saved.
+        UserError: a ``resume`` file that no training saved; a loss that is not finite; no memory left.
+        Stopped: SIGINT or SIGTERM came; the step was finished and the state saved.
     """
-    epochs = training.settings.epochs
+    epochs, every = training.settings.epochs, save_seconds()
     started = saved = time.monotonic()
-    with Progress(label, training.items_per_epoch * epochs, epochs) as progress:
+    with Progress(label, training.items_per_epoch * epochs, epochs) as progress, _signals() as signals:
         if resume.exists():
             try:
-                training.load_state(torch.load(resume, map_location=training.device, weights_only=True))
-            except (OSError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-                raise UserError(f"{resume}: not a saved training ({str(error).splitlines()[0]}); remove it to start afresh") from None
-            progress.resumed(training.epoch, training.items_per_epoch)
+                training.load_state(torch.load(resume, map_location="cpu", weights_only=True))
+            except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
+                raise UserError(f"{resume}: not a saved training ({_line(error)}); remove it to start afresh") from None
+            progress.resumed(training.epoch, training.epoch * training.items_per_epoch + training.step * training.settings.batch_size)
         while training.epoch < epochs:
-            training.run_epoch(progress)
-            if time.monotonic() - saved > SAVE_SECONDS:
-                with replacing(resume) as temporary:
-                    torch.save(training.state(), temporary)
+            try:
+                training.run_step(progress)
+            except UserError as error:
+                raise UserError(f"{label}: {error}; last good state: {resume if resume.exists() else 'none was saved'}") from None
+            except (RuntimeError, MemoryError) as error:
+                if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "can't allocate memory" not in str(error):
+                    raise
+                raise UserError(
+                    f"{label}: out of memory at batch_size = {training.settings.batch_size}: lower it, or the encoder's width"
+                ) from None
+            if signals or time.monotonic() - saved >= every:
+                _save(training, resume)
                 saved = time.monotonic()
+            if signals:
+                raise Stopped(signals[0], f"{label}: stopped after epoch {training.epoch}, step {training.step}; run it again to continue")
     return time.monotonic() - started
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Note SIGINT and SIGTERM in the list that is yielded instead of dying of them; a second one is an interrupt at once."""
+    noted: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if noted:
+            raise KeyboardInterrupt
+        noted.append(number)
+
+    if threading.current_thread() is not threading.main_thread():  # where Python lets nobody listen
+        yield noted
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _save(training: Training, resume: Path) -> None:
+    """Save the state, on the disk before it takes the last one's place; a full disk costs this save, not the training."""
+    training.check()
+    state = training.state()
+    try:
+        with replacing(resume) as temporary, temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        for old in sorted(resume.parent.iterdir(), key=lambda path: path.stat().st_mtime)[:-STATES]:
+            old.unlink()
+    except (OSError, RuntimeError) as error:  # torch's writer has RuntimeErrors for a full disk
+        print(f"imix: warning: {resume}: not saved ({_line(error)}); the training goes on", file=sys.stderr, flush=True)
+
+
+def _line(error: Exception) -> str:
+    """The first line of what an error says."""
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def history_csv(history: list[dict[str, float]]) -> str:

@@ -27,9 +27,9 @@ class Progress:
         self.done += items
         self.bar.update(items)
 
-    def resumed(self, epoch: int, items_per_epoch: int) -> None:
-        """Tell that the training continues after ``epoch``."""
-        self.done = self.skipped = epoch * items_per_epoch
+    def resumed(self, epoch: int, items: int) -> None:
+        """Tell that the training continues after ``epoch`` and so many items in all."""
+        self.done = self.skipped = items
         self.bar.update(self.done)
         print(f"{self.label}: continuing after epoch {epoch}", file=sys.stderr)
 

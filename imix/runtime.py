@@ -1,5 +1,6 @@
 """The machine's side of a run: device, threads, precision, seeds, provenance. Machine facts come from the environment."""
 
+import math
 import os
 import platform
 import subprocess
@@ -51,6 +52,22 @@ def configure(seed: int) -> torch.device:
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False
     return device
+
+
+def save_seconds() -> float:
+    """Seconds between two saves of an unfinished training: ``IMIX_SAVE_SECONDS``, 60 by default.
+
+    Raises:
+        UserError: no number, or a negative one.
+    """
+    text = os.environ.get("IMIX_SAVE_SECONDS", "60")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not seconds >= 0:
+        raise UserError(f"IMIX_SAVE_SECONDS = {text!r}: must be a number of seconds, 0 to save after every step")
+    return seconds
 
 
 def _threads() -> int:

@@ -49,7 +49,7 @@ def main() -> None:
         result["figures"] = evaluation.evaluate(encoder, training.views, dataset, probe, args.seed)
         write_json(target, result)
         resume.unlink(missing_ok=True)
-    for path in set(folder.glob("*.json")) - files:
+    for path in set(folder.iterdir()) - files:  # a killed run's unfinished one included
         path.unlink()
 
 

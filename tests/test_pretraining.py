@@ -1,5 +1,10 @@
 import copy
+import itertools
 import math
+import os
+import resource
+import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -7,7 +12,7 @@ import torch
 
 from imix import mixing, pretraining
 from imix.datasets import Dataset, nested_rows
-from imix.errors import UserError
+from imix.errors import Stopped, UserError
 from imix.evaluation import evaluate
 from imix.progress import Progress
 from imix.runtime import streams
@@ -67,9 +72,14 @@ def settings(method, mix="imix", **changes):
     )
 
 
-def train(method, mix="imix", seed=0, resume=Path("nowhere/state.pt"), **changes):
-    training = pretraining.Training(dataset(), method, settings(method, mix, **changes), seed)
-    pretraining.run(training, "test", resume)
+def new(method, mix="imix", seed=0, **changes):
+    return pretraining.Training(dataset(), method, settings(method, mix, **changes), seed)
+
+
+def train(method, mix="imix", seed=0, resume=None, **changes):
+    training = new(method, mix, seed, **changes)
+    with tempfile.TemporaryDirectory() as folder:
+        pretraining.run(training, "test", resume or Path(folder, "state.pt"))
     return training
 
 
@@ -88,34 +98,106 @@ def test_learns(method, mix):
 
 @pytest.mark.parametrize("method", OWN)
 def test_same_seed_same_training_other_seed_another(method):
-    one, two, other = train(method), train(method), train(method, seed=1)
+    one, other = train(method), train(method, seed=1)
+    assert_same(one, train(method))
+    assert pretraining.history_csv(one.history) != pretraining.history_csv(other.history)
+
+
+def assert_same(one, two):
     for a, b in zip(one.method.state_dict().values(), two.method.state_dict().values(), strict=True):
         assert torch.equal(a, b)
-    assert pretraining.history_csv(one.history) == pretraining.history_csv(two.history) != pretraining.history_csv(other.history)
+    assert pretraining.history_csv(one.history) == pretraining.history_csv(two.history)
 
 
-@pytest.mark.parametrize("method", OWN)
-def test_interrupted_equals_uninterrupted(method, tmp_path, monkeypatch):
-    whole = train(method)
-    monkeypatch.setattr(pretraining, "SAVE_SECONDS", -1.0)  # save after every epoch
-    resume = tmp_path / "state.pt"
-    killed = pretraining.Training(dataset(), method, settings(method), 0)
-    original, count = killed.run_epoch, iter(range(100))
+def interrupt(training, step, how):
+    """Do something in the middle of a training's step, counted from 0."""
+    original, count = training.step_loss, itertools.count()
 
-    def dies(progress):
-        if next(count) == 5:
-            raise KeyboardInterrupt
-        original(progress)
+    def step_loss(rows):
+        if next(count) == step:
+            how()
+        return original(rows)
 
-    killed.run_epoch = dies
+    training.step_loss = step_loss
+    return training
+
+
+def dies():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("method", [*OWN, "supervised"])
+@pytest.mark.parametrize("step", [23, 25])  # in the middle of an epoch of five steps, and between two
+def test_interrupted_equals_uninterrupted(method, step, tmp_path, monkeypatch):
+    monkeypatch.setenv("IMIX_SAVE_SECONDS", "0")  # save after every step
+    resume = tmp_path / "states" / "state.pt"
     with pytest.raises(KeyboardInterrupt):
-        pretraining.run(killed, "test", resume)
-    continued = pretraining.Training(dataset(), method, settings(method), 0)
+        pretraining.run(interrupt(new(method), step, dies), "test", resume)
+    continued = new(method)
     pretraining.run(continued, "test", resume)
-    for a, b in zip(whole.method.state_dict().values(), continued.method.state_dict().values(), strict=True):
-        assert torch.equal(a, b)
-    assert pretraining.history_csv(whole.history) == pretraining.history_csv(continued.history)
-    assert [p.name for p in tmp_path.iterdir()] == ["state.pt"]
+    assert_same(continued, train(method, resume=tmp_path / "other"))
+    assert [p.name for p in resume.parent.iterdir()] == ["state.pt"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_step_and_saves(number, tmp_path):
+    resume, before = tmp_path / "state.pt", signal.getsignal(number)
+    with pytest.raises(Stopped, match="test: stopped after epoch 1, step 3; run it again to continue") as stopped:
+        pretraining.run(interrupt(new("moco"), 7, lambda: os.kill(os.getpid(), number)), "test", resume)
+    assert stopped.value.signal == number and signal.getsignal(number) == before
+    continued = new("moco")
+    pretraining.run(continued, "test", resume)
+    assert_same(continued, train("moco"))
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path):
+    def twice():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        pretraining.run(interrupt(new("npair"), 7, twice), "test", tmp_path / "state.pt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_is_full_costs_the_save_not_the_training(tmp_path, monkeypatch, capsys):
+    """The system refuses to write more than 4 KB to any file from the middle of the training on."""
+    monkeypatch.setenv("IMIX_SAVE_SECONDS", "0")
+    resume, limits, kept = tmp_path / "state.pt", resource.getrlimit(resource.RLIMIT_FSIZE), []
+
+    def full():
+        kept.append(resume.read_bytes())
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+
+    training = interrupt(new("npair"), 7, full)
+    try:
+        pretraining.run(training, "test", resume)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert capsys.readouterr().err.count("state.pt: not saved") == 33  # of 40 steps
+    assert_same(training, train("npair", resume=tmp_path / "other"))
+    assert resume.read_bytes() == kept[0] and {path.name for path in tmp_path.iterdir()} == {"state.pt", "other"}
+
+
+def test_states_are_bounded_in_number(tmp_path, monkeypatch):
+    monkeypatch.setenv("IMIX_SAVE_SECONDS", "0")
+    for k in range(2 * pretraining.STATES):
+        path = tmp_path / (f"{k}.pt" if k % 2 else f".{k}.pt.{k}.tmp")
+        path.write_bytes(b"")
+        os.utime(path, (k, k))
+    train("npair", epochs=1, resume=tmp_path / "state.pt")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert len(left) == pretraining.STATES and {"state.pt", f"{2 * pretraining.STATES - 1}.pt"} < left and "1.pt" not in left
+
+
+def test_a_collapsed_encoder_is_flagged(tmp_path, capsys):
+    training = new("npair", epochs=1, learning_rate=0.0001)
+    original = training.method.encoder.forward
+    training.method.encoder.forward = lambda inputs: original(inputs) * 1e-6 + 1
+    pretraining.run(training, "test", tmp_path / "state.pt")
+    assert training.history[-1]["collapsed"] == 1 and "collapsed: after epoch 1" in capsys.readouterr().err
+    assert evaluate(training.method.encoder, training.views, training.dataset, PROBE, 0)["collapsed"] is True
+    assert train("npair").history[-1]["collapsed"] == 0
 
 
 def test_a_damaged_state_is_told(tmp_path):
@@ -177,8 +259,8 @@ def test_plain_and_mixed_share_weights_rows_and_views():
         watched.clean = inner.clean
         training.views = watched
         with Progress("test", 1000, 8) as progress:
-            training.run_epoch(progress)
-            training.run_epoch(progress)
+            for _ in range(2 * training.steps):
+                training.run_step(progress)
         seen.append(torch.stack(calls))
     assert torch.equal(*seen)
 
@@ -289,5 +371,26 @@ def test_smaller_shares_lie_inside_larger_ones():
 def test_mistakes_are_told():
     with pytest.raises(UserError, match="batch_size = 4000: must be at most the 200 training rows"):
         pretraining.Training(dataset(), "npair", settings("npair", batch_size=4000), 0)
-    with pytest.raises(UserError, match="the loss is nan in epoch"):
+
+
+def test_a_loss_that_is_not_finite_ends_it_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("IMIX_SAVE_SECONDS", "0")
+    training, steps = new("npair"), []
+    original = training.step_loss
+    training.step_loss = lambda rows: original(rows) * (math.nan if len(steps) == 7 else 1)
+    count = training.optimiser.step
+    training.optimiser.step = lambda rate: (steps.append(rate), count(rate))
+    words = r"test: the loss is not finite at step 8 \(epoch 2\), at a learning rate of .*; last good state: .*state.pt"
+    with pytest.raises(UserError, match=words):
+        pretraining.run(training, "test", tmp_path / "state.pt")
+    assert len(steps) == 8
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert (state["epoch"], state["step"]) == (1, 2) and all(value.isfinite().all() for value in state["method"].values())
+    monkeypatch.delenv("IMIX_SAVE_SECONDS")
+    with pytest.raises(UserError, match=r"not finite .* last good state: none was saved"):
         train("npair", learning_rate=1e18)
+
+
+def test_out_of_memory_says_what_to_change(tmp_path):
+    with pytest.raises(UserError, match="test: out of memory at batch_size = 40: lower it"):
+        pretraining.run(interrupt(new("byol"), 3, lambda: torch.empty(1 << 52)), "test", tmp_path / "state.pt")

@@ -25,6 +25,7 @@ FIGURES = (
     "linear_accuracy_1_percent",
     "linear_accuracy_10_percent",
     "feature_std",
+    "collapsed",
     "effective_rank",
     "alignment",
     "uniformity",

@@ -38,13 +38,22 @@ def main_table(results: pd.DataFrame, grid: Grid, figure: str = "linear_accuracy
     rows = []
     for dataset in grid.datasets:
         baselines = [plus_minus(cell(results, dataset, "baseline", kind, figure), digits) for kind in BASELINE_NAMES]
-        ours = [plus_minus(cell(results, dataset, *column, figure), digits) for column in columns(grid)]
+        ours = [
+            plus_minus(cell(results, dataset, *column, figure), digits) + " †" * bool(cell(results, dataset, *column, "collapsed").mean)
+            for column in columns(grid)
+        ]
         rows.append([dataset, *baselines, *ours])
         name = dataset.removesuffix("_small")  # the same source, but the paper's rows, encoder and epochs
         if figure == "linear_accuracy" and name in TABLE_1:
             published = [TABLE_1[name].get(column) for column in columns(grid)]
             rows.append([f"{name}, published", "", "", *(f"{p[0]:.1f} ± {p[1]:.1f}" if p else "" for p in published)])
     return markdown(["data", *BASELINE_NAMES.values(), *(column_name(*column) for column in columns(grid))], rows)
+
+
+def collapse_note(results: pd.DataFrame) -> str:
+    """What the daggers mean, where there are any."""
+    trained = results[results.method != "baseline"]
+    return " †: the features of at least one seed have collapsed (a spread under 0.05, below)." if trained.collapsed.any() else ""
 
 
 def gain_table(results: pd.DataFrame) -> str:
@@ -114,7 +123,7 @@ def results_page(results: pd.DataFrame, transfers: pd.DataFrame, grid: Grid, car
     tables = {
         "Linear evaluation": (
             "Top-1 accuracy on the test rows in %, mean ± standard deviation. The probe's learning rate is chosen "
-            "on validation rows; raw inputs and an untrained encoder stand under the same probe.",
+            "on validation rows; raw inputs and an untrained encoder stand under the same probe." + collapse_note(results),
             main_table(results, grid),
         ),
         "What i-Mix adds": (
