@@ -23,7 +23,8 @@ from imix.errors import UserError
 from imix.files import write_json
 
 Archive = Literal["cifar10", "cifar100", "speech_commands", "covtype"]
-Method = Literal["npair", "moco", "byol", "supervised"]
+Contrastive = Literal["npair", "moco", "byol"]
+Method = Literal[Contrastive, "supervised"]
 Mix = Literal["none", "imix", "icutmix"]
 Head = Literal["linear", "mlp", "mlpbn", "mlpbn1"]
 NAME = r"^[a-z][a-z0-9_]*$"
@@ -47,11 +48,14 @@ class Strict(BaseModel):
 
 
 class Grid(Strict):
-    """What runs: every data set with every method, mix and seed; ``name`` is its folder in reports/."""
+    """What runs: every data set with every method, mix and seed; ``name`` is its folder in reports/.
+
+    Beside them stand the baselines: raw inputs, an untrained encoder, and one trained with labels (`SUPERVISED`).
+    """
 
     name: Name
     datasets: Annotated[list[Name], Field(min_length=1)]
-    methods: Annotated[list[Method], Field(min_length=1)]
+    methods: Annotated[list[Contrastive], Field(min_length=1)]
     mixes: Annotated[list[Mix], Field(min_length=1)]
     seeds: Annotated[list[Seed], Field(min_length=1)]
 
@@ -406,6 +410,8 @@ class Verification(Strict):
     checksum: Checksum
 
 
+SUPERVISED = ("supervised", "none")  # the cell that is always trained: what contrastive training is judged against
+
 # folders of data/ that are no data set's
 RESERVED = ("ablations", "archives", "code", "encoders", "metrics", "settings")
 
@@ -592,15 +598,19 @@ def domain(params: Params, dataset: str, path: Path = Path("params.yaml")) -> Do
     return _validated(Domain, chosen, str(path), dict.fromkeys(("encoder", "views"), f"recipe.{dataset}"), f"recipe.{dataset}")
 
 
+def cells(grid: Grid) -> list[tuple[str, str]]:
+    """Method and mix of every training that a data set of the grid gets."""
+    return [*((method, mix) for method in grid.methods for mix in grid.mixes), SUPERVISED]
+
+
 def _check_grid(params: Params, path: Path) -> None:
     for dataset in params.grid.datasets:
         for block in ("data", "recipe", "cell", "probe"):
             entry(getattr(params, block), dataset, f"{path}: grid.datasets: {block}")
         if domain(params, dataset, path).views.kind != "image" and params.probe[dataset].copies:
             raise UserError(f"{path}: probe.{dataset}.copies = {params.probe[dataset].copies}: must be 0: only images are augmented")
-        for method in params.grid.methods:
-            for mix in params.grid.mixes:
-                resolve(params, dataset, method, mix, path)
+        for method, mix in cells(params.grid):
+            resolve(params, dataset, method, mix, path)
     _check_transfer(params, path)
     for name in params.ablations.run:
         for dataset in params.ablations.datasets:
@@ -678,7 +688,7 @@ def write(params: Params, folder: Path = FOLDER, ablations: Path = ABLATIONS) ->
     for dataset in grid.datasets:
         source, rows = data(params, dataset)
         files: dict[str, Strict] = {"source": source, "rows": rows, "domain": domain(params, dataset), "probe": params.probe[dataset]}
-        files |= {f"{method}/{mix}": resolve(params, dataset, method, mix) for method in grid.methods for mix in grid.mixes}
+        files |= {f"{method}/{mix}": resolve(params, dataset, method, mix) for method, mix in cells(grid)}
         for name, settings in files.items():
             write_json(folder / dataset / f"{name}.json", settings.model_dump())
     for name in params.ablations.run:

@@ -49,7 +49,7 @@ def ablation_folder(ablation: str, dataset: str, seed: int) -> Path:
 
 
 def metrics_file(dataset: str, method: str, mix: str, seed: int) -> Path:
-    """Where an evaluation writes; baselines have method ``baseline`` and mix ``raw`` or ``untrained``."""
+    """Where an evaluation writes; baselines have method ``baseline`` and mix ``raw``, ``untrained`` or ``supervised``."""
     return DATA / "metrics" / dataset / method / mix / f"{seed}.json"
 
 

@@ -1,12 +1,15 @@
-"""Judge raw inputs and an untrained encoder by the same probe: data/metrics/<dataset>/baseline/<kind>/<seed>.json."""
+"""Judge raw inputs, an untrained encoder and one trained with labels by the same probe.
+
+Writes data/metrics/<dataset>/baseline/<kind>/<seed>.json.
+"""
 
 from imix import settings
 from imix.errors import exit_cleanly
-from stages import DATA, arguments, metrics_file, say
+from stages import DATA, arguments, encoder_folder, metrics_file, say
 
 
 def main() -> None:
-    """Evaluate both baselines of one data set with one seed."""
+    """Evaluate the baselines of one data set with one seed."""
     args = arguments(__doc__, "dataset", "seed")
     domain, probe = settings.read(settings.Domain, args.dataset, "domain"), settings.read(settings.Probe, args.dataset, "probe")
 
@@ -17,11 +20,12 @@ def main() -> None:
     from imix.evaluation import evaluate
     from imix.files import write_json
 
-    targets = {kind: metrics_file(args.dataset, "baseline", kind, args.seed) for kind in ("raw", "untrained")}
-    say(f"baseline {args.dataset} {args.seed}", "raw inputs and an untrained encoder", list(targets.values()))
+    targets = {kind: metrics_file(args.dataset, "baseline", kind, args.seed) for kind in ("raw", "untrained", "supervised")}
+    say(f"baseline {args.dataset} {args.seed}", "raw inputs, an untrained encoder and one trained with labels", list(targets.values()))
     dataset = load(DATA / args.dataset / "tensors", runtime.configure(args.seed))
     untrained, views = checkpoints.build(domain, dataset)
-    for kind, encoder in {"raw": nn.Flatten(), "untrained": untrained}.items():
+    labelled, _ = checkpoints.load(encoder_folder(args.dataset, *settings.SUPERVISED, args.seed) / "encoder.safetensors", dataset)
+    for kind, encoder in {"raw": nn.Flatten(), "untrained": untrained, "supervised": labelled}.items():
         write_json(targets[kind], evaluate(encoder, views, dataset, probe, args.seed))
 
 

@@ -21,6 +21,7 @@ ALL = {
 
 # every block that a table can have, cut down to one method
 BLOCKS = [name for name in settings.load(ROOT / "params.yaml").ablation if name not in ("operators", "model_depth")]
+TRAININGS = {stage for stage in ALL if stage.startswith("pretrain")} | {"supervised@segment-0"}
 ABLATIONS = {f"ablate@{name}-segment-0" for name in BLOCKS}
 
 
@@ -82,7 +83,7 @@ def clone(tmp_path_factory, environment):
     ran = copy.stages_run("dvc", "repro")
     once = {"report_ablations"} | ABLATIONS
     once |= {"settings", "code_pretrain", "code_evaluate", "fetch@segment", "preprocess@segment", "baseline@segment-0"}
-    once |= {"project@segment", "report@tiny"}
+    once |= {"project@segment", "report@tiny", "supervised@segment-0"}
     assert ran == ALL | once
     copy.run("git", "add", "-A")
     copy.run("git", "commit", "-qm", "first")
@@ -110,7 +111,7 @@ def test_git_sees_no_data(clone):
 
 def test_results_are_tidy_and_whole(clone):
     rows = list(csv.DictReader((clone.folder / "reports/tiny/results.csv").open()))
-    assert len(rows) == 2 + 4
+    assert len(rows) == 3 + 4
     wanted = (
         "dataset, method, mix, seed, linear_accuracy, linear_accuracy_test_selected, balanced_accuracy, knn_accuracy, epochs, train_seconds"
     )
@@ -138,7 +139,7 @@ def test_dvc_has_something_to_show(clone):
         ("data.spoken.source.seed", 1, set()),
         ("data.segment.rows.seed", 1, {"preprocess@segment"}),
         ("data.mnist.rows.seed", 1, set()),
-        ("pretrain.momentum", 0.8, {s for s in ALL if s.startswith("pretrain")} | ABLATIONS),
+        ("pretrain.momentum", 0.8, TRAININGS | ABLATIONS),
         ("projection.rows", 500, {"project@segment"}),
         ("ablation.contrast.mixes", ["imix"], {"ablate@contrast-segment-0"}),
         (
@@ -147,8 +148,9 @@ def test_dvc_has_something_to_show(clone):
             {s for s in ALL if s.startswith("pretrain@segment-moco")} | {"ablate@contrast-segment-0"},
         ),
         ("method.byol.projection", "linear", set()),
-        ("recipe.segment.batch_size", 100, {s for s in ALL if s.startswith("pretrain")} | ABLATIONS),
-        ("recipe.segment.views.masking", [0.1, 0.1], {s for s in ALL if s.startswith("pretrain")} | {"baseline@segment-0"} | ABLATIONS),
+        ("cell.segment.supervised.none.epochs", 3, {"supervised@segment-0", "ablate@supervised-segment-0"}),
+        ("recipe.segment.batch_size", 100, TRAININGS | ABLATIONS),
+        ("recipe.segment.views.masking", [0.1, 0.1], TRAININGS | {"baseline@segment-0"} | ABLATIONS),
         ("recipe.mnist.batch_size", 25, set()),
         ("cell.segment.moco.imix.temperature", 0.3, {"pretrain@segment-moco-imix-0", "ablate@contrast-segment-0"}),
         ("cell.segment.byol.imix.ema", 0.5, set()),
@@ -192,7 +194,8 @@ def test_an_experiment_reruns_what_it_touches(kept):
     assert kept.params()["cell"]["segment"]["moco"]["imix"]["temperature"] == 0.3
     assert kept.stages_run("dvc", "exp", "run", "-S", "grid.methods=[npair]", *off) == {"settings", "report@tiny"}
     added = kept.stages_run("dvc", "exp", "run", "-S", "grid.seeds=[0,1]", "-S", "grid.methods=[npair]", "-S", "grid.mixes=[none]", *off)
-    assert added == {"pretrain@segment-npair-none-1", "evaluate@segment-npair-none-1", "baseline@segment-1", "settings", "report@tiny"}
+    once = {"supervised@segment-1", "baseline@segment-1", "settings", "report@tiny"}
+    assert added == {"pretrain@segment-npair-none-1", "evaluate@segment-npair-none-1"} | once
     kept.run("git", "checkout", "-q", ".")
     kept.run("dvc", "checkout", "-q", "--force")
 
@@ -205,7 +208,8 @@ def test_an_encoder_is_probed_on_another_data_set(kept):
         params["data"][name] = {"source": {"name": "mnist"}, "rows": rows}
         for block in ("recipe", "cell", "probe"):
             params[block][name] = copy.deepcopy(params[block]["mnist"])
-        params["cell"][name]["npair"]["none"]["epochs"] = 1
+        for method in ("npair", "supervised"):
+            params["cell"][name][method]["none"]["epochs"] = 1
         params["recipe"][name]["warmup_epochs"] = 0
     params["grid"] |= {"datasets": ["digits", "others"], "methods": ["npair"], "mixes": ["none"]}
     params["transfer"]["pairs"] = [{"pretrained_on": a, "probed_on": b} for a, b in (("digits", "others"), ("others", "digits"))]

@@ -54,7 +54,7 @@ def test_later_layers_win(tmp_path):
     "keys,value,words",
     [
         ("gird", {}, ["gird", "unknown key"]),
-        ("grid/methods", ["mocco"], ["grid.methods", "'mocco'", "'npair', 'moco', 'byol' or 'supervised'"]),
+        ("grid/methods", ["mocco"], ["grid.methods", "'mocco'", "'npair', 'moco' or 'byol'"]),
         ("grid/datasets", ["mnits"], ["'mnits'", "did you mean 'mnist'"]),
         ("grid/datasets", ["../x"], ["grid.datasets", "pattern"]),
         ("grid/datasets", [], ["grid.datasets", "at least 1"]),

@@ -1,10 +1,12 @@
 """The ablations' pages: for each a table, a plot, and the sentence that its figures give."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from imix.errors import UserError
@@ -129,38 +131,57 @@ def accuracy_table(table: pd.DataFrame, axis: str | None) -> str:
 
 
 def plot(tables: dict[str, pd.DataFrame], axis: str | None) -> Figure:
-    """Accuracy over the axis (logarithmic) or the values, one panel a data set; points are means, bars the standard deviation."""
-    figure, panels = plt.subplots(1, len(tables), figsize=(5.5 * len(tables), 3.8), squeeze=False, layout="constrained")
-    for panel, (dataset, table) in zip(panels[0], tables.items(), strict=True):
-        values = list(table["value"].unique())
-        places = {value: float(table.loc[table["value"] == value, axis].mean()) if axis else values.index(value) for value in values}
-        curves = sorted({value.partition("_")[2] for value in values}) if axis else [""]
-        lines = [(*cell, curve) for cell in columns(table) for curve in curves]
-        for number, (method, mix, curve) in enumerate(lines):
-            on_curve = [value for value in values if not axis or value.partition("_")[2] == curve or value == UNCHANGED]
-            on_curve.sort(key=places.__getitem__)
-            spreads = [spread(by_seed(table, method, mix, value)) for value in on_curve]
-            panel.errorbar(  # side by side, so that no bar hides another
-                [places[value] * 1.02**number if axis else places[value] + 0.08 * number for value in on_curve],
-                [found.mean for found in spreads],
-                yerr=[found.std if found.n > 1 else 0 for found in spreads],
-                color=COLOURS[method],
-                linestyle=LINES[mix] if axis else "none",
-                marker=MARKERS.get(mix, "x"),
-                alpha=0.5 if curve else 1,
-                capsize=3,
-                label=cell_name(method, mix) + (f", fixed {curve}" if curve else ""),
-            )
-        if axis:
-            panel.set_xscale("log")
-        ticks = sorted(set(places.values()))
-        panel.set_xticks(ticks, [f"{tick:,.10g}" for tick in ticks] if axis else values)
-        panel.minorticks_off()
-        panel.set(xlabel=axis, ylabel="linear accuracy, %")
-        panel.set_title(f"{dataset} (n = {table['seed'].nunique()})", fontsize=10)
-        panel.margins(x=0.1)
-        panel.legend(fontsize=7)
+    """A column a data set: accuracy (bars: standard deviation) and, under it, the gain (95 % interval), over axis or values."""
+    rows = 1 + any(gained(table) for table in tables.values())
+    figure, grid = plt.subplots(rows, len(tables), figsize=(5.5 * len(tables), 3.6 * rows), squeeze=False, layout="constrained")
+    for panels, (dataset, table) in zip(grid.T, tables.items(), strict=True):
+        n = table["seed"].nunique()
+        _panel(panels[0], table, axis, columns(table), lambda *cell, table=table: spread(by_seed(table, *cell)), lambda found: found.std)
+        panels[0].set_title(f"{dataset} (n = {n})", fontsize=10)
+        panels[0].set_ylabel("linear accuracy, %")
+        if rows > 1:
+            _panel(panels[1], table, axis, gained(table), lambda *cell, table=table: gain(table, *cell), lambda found: found.half)
+            panels[1].axhline(0, color="0.5", linewidth=0.8)
+            panels[1].set_ylabel("gain over plain, points")
     return figure
+
+
+def _panel(
+    panel: Axes,
+    table: pd.DataFrame,
+    axis: str | None,
+    cells: list[tuple[str, str]],
+    figure: Callable[..., Spread],
+    bar: Callable[[Spread], float],
+) -> None:
+    """Draw one figure of some cells over the axis (logarithmic) or the values; a value's name may end on the curve that it is part of."""
+    values = list(table["value"].unique())
+    places = {value: float(table.loc[table["value"] == value, axis].mean()) if axis else values.index(value) for value in values}
+    curves = sorted({value.partition("_")[2] for value in values}) if axis else [""]
+    for number, ((method, mix), curve) in enumerate(itertools.product(cells, curves)):
+        on_curve = [value for value in values if not axis or value.partition("_")[2] == curve or value == UNCHANGED]
+        on_curve.sort(key=places.__getitem__)
+        spreads = [figure(method, mix, value) for value in on_curve]
+        panel.errorbar(  # side by side, so that no bar hides another
+            [places[value] * 1.02**number if axis else places[value] + 0.08 * number for value in on_curve],
+            [found.mean for found in spreads],
+            yerr=[bar(found) if found.n > 1 else 0 for found in spreads],
+            color=COLOURS[method],
+            linestyle=LINES[mix] if axis else "none",
+            marker=MARKERS.get(mix, "x"),
+            alpha=0.5 if curve else 1,
+            capsize=3,
+            label=cell_name(method, mix) + (f", fixed {curve}" if curve else ""),
+        )
+    if axis:
+        panel.set_xscale("log")
+    ticks = sorted(set(places.values()))
+    panel.set_xticks(ticks, [f"{tick:,.10g}" for tick in ticks] if axis else values)
+    panel.minorticks_off()
+    panel.set_xlabel(axis or "")
+    panel.margins(x=0.1)
+    if cells:
+        panel.legend(fontsize=7)
 
 
 def section(name: str, asked: Variants, tables: dict[str, pd.DataFrame]) -> str:

@@ -12,9 +12,9 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from imix.errors import UserError
-from imix.settings import Grid, Transfer
+from imix.settings import SUPERVISED, Grid, Transfer, cells
 
-BASELINES = ("raw", "untrained")
+BASELINES = ("raw", "untrained", "supervised")
 FIGURES = (
     "linear_accuracy",
     "linear_accuracy_test_selected",
@@ -97,29 +97,25 @@ def collect(
                 identity = {"dataset": dataset, "method": method, "mix": mix, "seed": seed}
                 figures = read_json(metrics(*identity.values()))
                 row = identity | {name: figures[name] for name in FIGURES} | {"epochs": 0, "train_seconds": 0.0}
-                if method != "baseline":
-                    folder = encoders(*identity.values())
+                if mix not in ("raw", "untrained"):
+                    folder = encoders(dataset, *(SUPERVISED if method == "baseline" else (method, mix)), seed)
                     provenance = read_json(folder / "provenance.json")
                     row |= {"epochs": provenance["settings"]["settings"]["epochs"], "train_seconds": provenance["seconds"]}
                     cards[dataset] = provenance["data"]
-                    histories.append(pd.read_csv(folder / "history.csv").assign(**identity))
+                    if method != "baseline":
+                        histories.append(pd.read_csv(folder / "history.csv").assign(**identity))
                 rows.append(row)
     return pd.DataFrame(rows), pd.concat(histories, ignore_index=True), cards
 
 
 def record(grid: Grid, encoders: Callable[..., Path], code: Path) -> dict[str, Any]:
     """What the results were made with: the resolved settings of every cell, and the fingerprints of the modules that ran."""
-    cells = {
-        dataset: {
-            method: {
-                mix: read_json(encoders(dataset, method, mix, grid.seeds[0]) / "provenance.json")["settings"]["settings"]
-                for mix in grid.mixes
-            }
-            for method in grid.methods
-        }
-        for dataset in grid.datasets
-    }
-    return {"cells": cells, "code": {path.stem: path.read_text().splitlines() for path in sorted(code.glob("*.txt"))}}
+    trained: dict[str, dict[str, dict[str, Any]]] = {}
+    for dataset in grid.datasets:
+        for method, mix in cells(grid):
+            settings = read_json(encoders(dataset, method, mix, grid.seeds[0]) / "provenance.json")["settings"]["settings"]
+            trained.setdefault(dataset, {}).setdefault(method, {})[mix] = settings
+    return {"cells": trained, "code": {path.stem: path.read_text().splitlines() for path in sorted(code.glob("*.txt"))}}
 
 
 def collect_transfer(grid: Grid, transfer: Transfer, files: Callable[..., Path]) -> pd.DataFrame:
