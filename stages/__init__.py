@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from imix import settings
 from imix.errors import Once, Options, UserError
 from imix.files import DATA, encoder_folder
+from imix.settings import NAME, PRETRAINING, Mix, entry
 
 REPORTS = Path("reports")
 
@@ -35,11 +35,11 @@ def arguments(description: str | None, *names: str) -> Namespace:
             if not re.fullmatch(r"0|[1-9][0-9]{0,9}", value) or int(value) >= 2**31:
                 raise UserError(f"--seed = {value!r}: must be a whole number from 0 to 2,147,483,647")
             args.seed = int(value)
-        elif not re.fullmatch(settings.NAME, value):
+        elif not re.fullmatch(NAME, value):
             raise UserError(f"--{name} = {value!r}: must be a name: at most 60 lower-case letters, digits and _, the first a letter")
-    for name, allowed in {"method": settings.PRETRAINING, "mix": dict.fromkeys(get_args(settings.Mix))}.items():
+    for name, allowed in {"method": PRETRAINING, "mix": dict.fromkeys(get_args(Mix))}.items():
         if name in names:
-            settings.entry(allowed, getattr(args, name), f"--{name}")
+            entry(allowed, getattr(args, name), f"--{name}")
     return args
 
 

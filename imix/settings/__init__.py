@@ -12,7 +12,7 @@ Imports point one way: fields <- rows, training <- study <- merging <- handed <-
 """
 
 from imix.settings.fields import NAME, Seed, Strict, entry
-from imix.settings.handed import ABLATIONS, FOLDER, read, write
+from imix.settings.handed import ABLATIONS, FOLDER, read, resolved, write
 from imix.settings.loading import check, load
 from imix.settings.merging import data, domain, resolve, variants
 from imix.settings.rows import (
@@ -47,5 +47,5 @@ __all__ = [
     "ABLATIONS", "FOLDER", "NAME", "PRETRAINING", "ROWS", "SIZES", "Ablations", "CommandRows", "Domain", "DrawnRows", "Grid", "ImageViews",
     "MLPEncoder", "Method", "Mix", "Params", "PlacedRows", "Pretraining", "Probe", "Projection", "ResNetEncoder", "Seed", "Source",
     "SpeechViews", "SplitRows", "SpokenRows", "SpokenSource", "StandardisedRows", "Strict", "TabularViews", "Transfer", "Variant",
-    "Variants", "VerifiedSource", "check", "data", "domain", "entry", "load", "read", "resolve", "splits", "variants", "write",
+    "Variants", "VerifiedSource", "check", "data", "domain", "entry", "load", "read", "resolve", "resolved", "splits", "variants", "write",
 ]  # fmt: skip

@@ -161,6 +161,8 @@ def validated(model: type[Model], raw: Mapping[str, Any], file: str, origin: Map
         message = f"must have {bound} {wanted} {'entry' if wanted == 1 else 'entries'}"
     prefix = (origin or {}).get(keys[0], whole) if keys else whole
     key = ".".join(filter(None, [prefix, *keys]))
+    if first["loc"] and first["loc"][-1] == "[key]":
+        kind, message = "value_error", f"unknown key; {message}"
     equals = "" if message == "is missing" or kind == "value_error" else f" = {shown(value)}"
     raise UserError(f"{file}: {key or 'top level'}{equals}: {message}") from None
 

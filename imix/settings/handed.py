@@ -1,6 +1,7 @@
 """The files that hand each stage the settings that are its own."""
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -14,22 +15,27 @@ FOLDER = Path("data/settings")
 ABLATIONS = Path("data/ablations/settings")  # beside the results, so that a report depends on one folder, which is always there
 
 
-def write(params: Params, folder: Path = FOLDER, ablations: Path = ABLATIONS) -> None:
-    """Write the resolved settings of everything in the grid and of its ablations, one file per stage, where `read` looks for them."""
+def resolved(params: Params, folder: Path = FOLDER, ablations: Path = ABLATIONS) -> dict[Path, dict[str, Any]]:
+    """What each file says: the settings of everything in the grid and of its ablations, one file per stage."""
     grid = params.grid
-    write_json(folder / "grid.json", grid.model_dump())
+    files: dict[Path, Strict] = {folder / "grid.json": grid}
     for dataset in grid.datasets:
         source, rows = data(params, dataset)
-        files: dict[str, Strict] = {"source": source, "rows": rows, "domain": domain(params, dataset), "probe": params.probe[dataset]}
-        files |= {f"{method}/{mix}": resolve(params, dataset, method, mix) for method in grid.methods for mix in grid.mixes}
-        for name, settings in files.items():
-            write_json(folder / dataset / f"{name}.json", settings.model_dump())
+        own: dict[str, Strict] = {"source": source, "rows": rows, "domain": domain(params, dataset), "probe": params.probe[dataset]}
+        own |= {f"{method}/{mix}": resolve(params, dataset, method, mix) for method in grid.methods for mix in grid.mixes}
+        files |= {folder / dataset / f"{name}.json": settings for name, settings in own.items()}
     for name in params.ablations.run:
         for dataset in params.ablations.datasets:
-            write_json(ablations / name / f"{dataset}.json", variants(params, name, dataset).model_dump())
-    write_json(folder / "transfer.json", params.transfer.model_dump())
-    write_json(folder / "projection.json", params.projection.model_dump())
-    write_json(ablations / "asked.json", params.ablations.model_dump())
+            files[ablations / name / f"{dataset}.json"] = variants(params, name, dataset)
+    files |= {folder / "transfer.json": params.transfer, folder / "projection.json": params.projection}
+    files[ablations / "asked.json"] = params.ablations
+    return {path: settings.model_dump() for path, settings in files.items()}
+
+
+def write(params: Params, folder: Path = FOLDER, ablations: Path = ABLATIONS) -> None:
+    """Write what is `resolved` where `read` looks for it."""
+    for path, content in resolved(params, folder, ablations).items():
+        write_json(path, content)
 
 
 def read(model: type[Model], *name: str, folder: Path = FOLDER) -> Model:

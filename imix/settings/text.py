@@ -17,7 +17,7 @@ from imix.settings.fields import shown
 SILENT = "are not allowed: with them `dvc exp run -S` changes nothing; must be written out"
 LARGEST = 1_000_000  # bytes
 PLAIN = {
-    "tag:yaml.org,2002:int": (r"[-+]?(0|[1-9][0-9]{0,99})", "a whole number in plain digits"),
+    "tag:yaml.org,2002:int": (r"[-+]?(0|[1-9][0-9]{0,99})", "a whole number of at most 100 plain digits"),
     "tag:yaml.org,2002:bool": (r"true|false|True|False|TRUE|FALSE", "true or false, or text in quotes"),
     "tag:yaml.org,2002:float": (r"[^:_]+", "a number without : and _"),
     "tag:yaml.org,2002:null": (r"null|~|", "null"),
