@@ -1,10 +1,9 @@
 """``python -m imix plan``: what the grid of params.yaml will cost, before it is paid."""
 
-import argparse
 import os
 from pathlib import Path
 
-from imix.errors import UserError, exit_cleanly
+from imix.errors import Options, UserError, exit_cleanly
 
 NOTE = (
     "Per training: steps, floating-point operations (a multiplication and an addition are two), memory of weights and of what the backward "
@@ -14,13 +13,16 @@ NOTE = (
 
 def main() -> None:
     """Print the plan."""
-    parser = argparse.ArgumentParser(prog="python -m imix", description=__doc__)
+    parser = Options(prog="python -m imix", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     planning = commands.add_parser("plan", help="steps, operations, memory and hours of the grid")
     planning.add_argument("--rate", type=float, help="operations a second that another device reaches, e.g. 2e13; nothing is timed then")
     planning.add_argument("-S", metavar="key=value", action="append", default=[], help="change a parameter, as `dvc exp run -S` does")
     args = parser.parse_args()
     rate, changes = args.rate, dict(change.partition("=")[::2] for change in args.S)
+    for change in args.S:
+        if "=" not in change:
+            raise UserError(f"-S {change!r}: must be key=value, as in grid.seeds=[0]")
     if rate is not None and not 0 < rate < float("inf"):
         raise UserError(f"--rate = {rate}: must be a positive number of operations a second")
 

@@ -1,9 +1,11 @@
 """The one exception that means 'the user can mend this', and how a command ends on it."""
 
+import argparse
 import errno
 import gc
 import sys
 from collections.abc import Callable
+from typing import Any, NoReturn
 
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}  # full, or not ours to write
 
@@ -13,6 +15,28 @@ class UserError(Exception):
 
     Its text is one line that names the file or variable, the value and what is allowed.
     """
+
+
+class Once(argparse.Action):
+    """An option that stands once: of two, argparse would take the last without a word."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None) -> None:
+        """Note the value."""
+        if getattr(namespace, self.dest) is not None:
+            parser.error(f"{option} stands twice; each option must stand once")
+        setattr(namespace, self.dest, values)
+
+
+class Options(argparse.ArgumentParser):
+    """A command line whose mistakes are UserErrors, one line and exit code 1 as all others; no option can be shortened."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Tell the mistake, and what is allowed."""
+        allowed = " ".join(self.format_usage().removeprefix("usage:").split())
+        raise UserError(f"{message}; usage: {allowed}")
 
 
 class Stopped(Exception):  # noqa: N818 - nothing went wrong

@@ -30,7 +30,7 @@ LARGEST = 4e11  # operations of a timed step; of larger ones, a smaller batch is
 class Form(NamedTuple):
     """What the rows of a source look like."""
 
-    rows: int  # training rows where the settings take all
+    rows: int  # training rows; those that the settings take
     shape: tuple[int, ...]  # stored
     dtype: torch.dtype
     classes: int
@@ -42,10 +42,10 @@ FORMS = {
     "mnist": Form(0, (1, 0, 0), torch.uint8, 10),
     "segment": Form(0, (18,), torch.float32, 7, (18,)),
     "spoken": Form(0, (16_000,), torch.int16, 12),
-    "cifar10": Form(50_000, (3, 32, 32), torch.uint8, 10),
-    "cifar100": Form(50_000, (3, 32, 32), torch.uint8, 100),
-    "speech_commands": Form(51_094, (16_000,), torch.int16, 12),
-    "covtype": Form(15_120, (54,), torch.float32, 7, (10, 4, 40)),
+    "cifar10": Form(0, (3, 32, 32), torch.uint8, 10),
+    "cifar100": Form(0, (3, 32, 32), torch.uint8, 100),
+    "speech_commands": Form(0, (16_000,), torch.int16, 12),
+    "covtype": Form(0, (54,), torch.float32, 7, (10, 4, 40)),
 }
 
 
@@ -73,14 +73,11 @@ def form(params: settings.Params, dataset: str) -> Form:
     """The form of a data set's rows, as many as its settings take."""
     source, rows = settings.data(params, dataset)
     found, chosen = settings.entry(FORMS, source.name, "imix/planning.py: FORMS"), rows.model_dump()
-    count = chosen.get("train") or found.rows
-    if source.name == "spoken":
-        count = source.voices["train"] * source.words
-    if "silence" in chosen:
-        count += round(count * chosen["silence"] / (1 - chosen["silence"]))
     shape = (1, chosen["canvas"], chosen["canvas"]) if "canvas" in chosen else found.shape
     validation = chosen.get("validation")
-    return found._replace(rows=count, shape=shape, validation=validation if isinstance(validation, float) else 0)
+    return found._replace(
+        rows=settings.splits(source, rows)["train"], shape=shape, validation=validation if isinstance(validation, float) else 0
+    )
 
 
 def seen(rows: Form) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 import math
 import os
 import platform
+import re
 import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,12 +37,17 @@ def configure(seed: int) -> torch.device:
     process may use, at most 8) say what the machine is to do.
 
     Raises:
-        UserError: a device that is not there, or a number of threads that is none.
+        UserError: a device that is not there, or a number of threads that is none; and whatever else the environment has
+            that a training would find out later.
     """
+    save_seconds()
+    resume_folder()
     torch.manual_seed(seed)
     torch.set_num_threads(_threads())
     name = os.environ.get("IMIX_DEVICE", "cuda" if torch.cuda.is_available() else "cpu")
     try:
+        if not re.fullmatch(r"cpu|mps|cuda(:[0-9]{1,2})?", name):
+            raise RuntimeError("no such kind of device")
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -65,15 +71,33 @@ def save_seconds() -> float:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
-    if not seconds >= 0:
-        raise UserError(f"IMIX_SAVE_SECONDS = {text!r}: must be a number of seconds, 0 to save after every step")
+    if not 0 <= seconds <= 1e9:
+        raise UserError(f"IMIX_SAVE_SECONDS = {text!r}: must be a number of seconds from 0, to save after every step, to 1e9")
     return seconds
+
+
+def resume_folder() -> Path:
+    """Where unfinished trainings and timings lie: ``IMIX_RESUME``, .resume by default.
+
+    Raises:
+        UserError: no folder, or one with other files in it: the oldest files of that folder are removed.
+    """
+    text = os.environ.get("IMIX_RESUME", ".resume")
+    folder = Path(text)
+    ours = re.compile(r"\.?([0-9a-f]{24}|timings\.json).*|\.gitignore")
+    try:
+        other = [path.name for path in folder.iterdir() if not ours.fullmatch(path.name)] if folder.exists() else []
+    except OSError as error:
+        raise UserError(f"IMIX_RESUME = {text!r}: {error.strerror}; must be a folder, or a path where one can be made") from None
+    if not text or other:
+        raise UserError(f"IMIX_RESUME = {text!r}: must be a folder of its own" + (f"; {min(other)!r} is not ours" if other else ""))
+    return folder
 
 
 def _threads() -> int:
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     text = os.environ.get("IMIX_THREADS", str(min(available, 8)))
-    if not text.isdecimal() or not 1 <= int(text) <= 1024:
+    if not re.fullmatch(r"[1-9][0-9]{0,3}", text) or int(text) > 1024:
         raise UserError(f"IMIX_THREADS = {text!r}: must be a whole number from 1 to 1024")
     return int(text)
 

@@ -4,36 +4,42 @@ A stage's identity comes on its command line, its settings from its own file in 
 environment. Only the first stage, ``settings``, reads params.yaml.
 """
 
-import argparse
 import re
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
-from imix import settings
-from imix.errors import UserError
+from imix.errors import Once, Options, UserError
 from imix.files import DATA, encoder_folder
+from imix.settings import NAME, PRETRAINING, Mix, entry
 
 REPORTS = Path("reports")
 
 __all__ = ["DATA", "REPORTS", "ablation_folder", "arguments", "encoder_folder", "metrics_file", "say", "transfer_file"]
 
 
-def arguments(description: str, *names: str) -> argparse.Namespace:
+def arguments(description: str | None, *names: str) -> Namespace:
     """Parse the identity of a stage: each name a required option, ``seed`` a number, the others names as in params.yaml.
 
     Raises:
-        UserError: no name, or no method.
+        UserError: an option that is missing, unknown or twice there; no number, no name, no method, no mix.
     """
-    parser = argparse.ArgumentParser(description=description)
+    parser = Options(prog=f"python -m stages.{Path(sys.argv[0]).stem}", description=description)
     for name in names:
-        parser.add_argument(f"--{name}", required=True, type=int if name == "seed" else str)
+        parser.add_argument(f"--{name}", required=True, action=Once, metavar="NUMBER" if name == "seed" else "NAME")
     args = parser.parse_args()
     for name, value in vars(args).items():
-        if isinstance(value, str) and not re.fullmatch(settings.NAME, value):
-            raise UserError(f"--{name} = {value!r}: must be a name: lower-case letters, digits and _")
-    if "method" in names:
-        settings.entry(settings.PRETRAINING, args.method, "--method")
+        if name == "seed":
+            if not re.fullmatch(r"0|[1-9][0-9]{0,9}", value) or int(value) >= 2**31:
+                raise UserError(f"--seed = {value!r}: must be a whole number from 0 to 2,147,483,647")
+            args.seed = int(value)
+        elif not re.fullmatch(NAME, value):
+            raise UserError(f"--{name} = {value!r}: must be a name: at most 60 lower-case letters, digits and _, the first a letter")
+    for name, allowed in {"method": PRETRAINING, "mix": dict.fromkeys(get_args(Mix))}.items():
+        if name in names:
+            entry(allowed, getattr(args, name), f"--{name}")
     return args
 
 

@@ -29,8 +29,9 @@ def refreshed(readme: str, study: str, block: str) -> str:
 
 def main() -> None:
     """Report on the current grid."""
-    folder = REPORTS / arguments(__doc__, "study").study
-    grid = settings.read(settings.Grid, "grid")
+    study, grid = arguments(__doc__, "study").study, settings.read(settings.Grid, "grid")
+    settings.entry({grid.name: grid}, study, "--study: grid.name")
+    folder = REPORTS / study
     say(f"report {grid.name}", "tables and plots", folder)
     table, histories, cards = results.collect(grid, metrics_file, encoder_folder)
     transfers = results.collect_transfer(grid, settings.read(settings.Transfer, "transfer"), transfer_file)

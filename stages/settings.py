@@ -8,11 +8,12 @@ import shutil
 
 from imix import settings
 from imix.errors import exit_cleanly
-from stages import say
+from stages import arguments, say
 
 
 def main() -> None:
     """Check params.yaml, every cell of it, and write what each stage needs."""
+    arguments(__doc__)
     params = settings.load()
     folders = [settings.FOLDER, settings.ABLATIONS]
     say("settings", "check params.yaml and resolve it", folders)

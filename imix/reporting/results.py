@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from imix.errors import UserError
-from imix.settings import SUPERVISED, Grid, Transfer, cells
+from imix.settings import SUPERVISED, Grid, Transfer
 
 BASELINES = ("raw", "untrained", "supervised")
 FIGURES = (
@@ -112,7 +112,7 @@ def record(grid: Grid, encoders: Callable[..., Path], code: Path) -> dict[str, A
     """What the results were made with: the resolved settings of every cell, and the fingerprints of the modules that ran."""
     trained: dict[str, dict[str, dict[str, Any]]] = {}
     for dataset in grid.datasets:
-        for method, mix in cells(grid):
+        for method, mix in grid.cells():
             settings = read_json(encoders(dataset, method, mix, grid.seeds[0]) / "provenance.json")["settings"]["settings"]
             trained.setdefault(dataset, {}).setdefault(method, {})[mix] = settings
     return {"cells": trained, "code": {path.stem: path.read_text().splitlines() for path in sorted(code.glob("*.txt"))}}

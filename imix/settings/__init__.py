@@ -1,0 +1,51 @@
+"""The settings of a study: the schema of params.yaml, how its layers merge, and the files that hand each stage its own.
+
+Unknown keys, wrong types and impossible values are refused with file, key, value and what is allowed. A
+training's settings are merged from four layers, later ones winning:
+
+    pretrain  <-  method.<method>  <-  recipe.<dataset>  <-  cell.<dataset>.<method>.<mix>
+
+Only `load` reads params.yaml. `write` resolves the grid into one small file per stage (`read`): a stage depends on
+its own file, so that it runs again when, and only when, a setting that it uses has changed.
+
+Imports point one way: fields <- rows, training <- study <- merging <- handed <- loading;  text <- loading.
+"""
+
+from imix.settings.fields import NAME, Seed, Strict, entry
+from imix.settings.handed import ABLATIONS, FOLDER, read, resolved, write
+from imix.settings.loading import check, load
+from imix.settings.merging import data, domain, resolve, variants
+from imix.settings.rows import (
+    ROWS,
+    SIZES,
+    CommandRows,
+    DrawnRows,
+    PlacedRows,
+    Source,
+    SplitRows,
+    SpokenRows,
+    SpokenSource,
+    StandardisedRows,
+    VerifiedSource,
+    splits,
+)
+from imix.settings.study import SUPERVISED, Ablations, Grid, Params, Probe, Projection, Transfer, Variant, Variants
+from imix.settings.training import (
+    PRETRAINING,
+    Domain,
+    ImageViews,
+    Method,
+    Mix,
+    MLPEncoder,
+    Pretraining,
+    ResNetEncoder,
+    SpeechViews,
+    TabularViews,
+)
+
+__all__ = [
+    "ABLATIONS", "FOLDER", "NAME", "PRETRAINING", "ROWS", "SIZES", "SUPERVISED", "Ablations", "CommandRows", "Domain", "DrawnRows", "Grid", "ImageViews",
+    "MLPEncoder", "Method", "Mix", "Params", "PlacedRows", "Pretraining", "Probe", "Projection", "ResNetEncoder", "Seed", "Source",
+    "SpeechViews", "SplitRows", "SpokenRows", "SpokenSource", "StandardisedRows", "Strict", "TabularViews", "Transfer", "Variant",
+    "Variants", "VerifiedSource", "check", "data", "domain", "entry", "load", "read", "resolve", "resolved", "splits", "variants", "write",
+]  # fmt: skip
