@@ -19,6 +19,7 @@ from imix.errors import UserError
 from imix.files import replacing
 from imix.runtime import machine
 
+DONE = ".done"  # what a state ends in whose training is
 STATES = 20  # files kept of unfinished trainings; the oldest go first
 DIGEST = hashlib.sha256().digest_size  # bytes that stand before the state: its SHA-256
 
@@ -33,7 +34,27 @@ def resume_path(identity: dict[str, Any], data_sha256: str, device: torch.device
     """
     code = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py")))
     content = json.dumps([identity, data_sha256, torch.__version__, machine(device)], sort_keys=True).encode() + code
-    return Path(os.environ.get("IMIX_RESUME", ".resume")) / f"{hashlib.sha256(content).hexdigest()[:24]}.state"
+    return _folder() / f"{hashlib.sha256(content).hexdigest()[:24]}.{_cell(identity)}.state"
+
+
+def _folder() -> Path:
+    return Path(os.environ.get("IMIX_RESUME", ".resume"))
+
+
+def _cell(identity: dict[str, Any]) -> str:
+    return "-".join(str(identity[key]) for key in ("dataset", "method", "mix", "seed"))
+
+
+def finish(resume: Path) -> None:
+    """Set the state of a training aside whose outs are written: until DVC knows of them it would start afresh after a kill."""
+    if resume.exists():
+        resume.replace(resume.with_suffix(DONE))
+
+
+def forget(identity: dict[str, Any]) -> None:
+    """Remove what `finish` set aside of a cell and seed: its evaluation runs, so DVC has the outs."""
+    for path in _folder().glob(f"*.{_cell(identity)}{DONE}"):
+        path.unlink(missing_ok=True)
 
 
 def claim(resume: Path, label: str) -> None:
@@ -66,7 +87,7 @@ def save(tensors: dict[str, Tensor], facts: dict[str, Any], resume: Path) -> Non
             file.flush()
             os.fsync(file.fileno())
         # and the oldest go, as does what killed processes left of writing them
-        for old in sorted([*resume.parent.glob("*.state"), *resume.parent.glob(".*.tmp")], key=_age)[:-STATES]:
+        for old in sorted([path for kind in ("*.state", f"*{DONE}", ".*.tmp") for path in resume.parent.glob(kind)], key=_age)[:-STATES]:
             old.unlink(missing_ok=True)
     except OSError as error:
         print(f"imix: warning: {resume}: not saved ({error}); the training goes on", file=sys.stderr, flush=True)
@@ -87,7 +108,7 @@ def load(resume: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         UserError: not, or no longer, what `save` wrote.
     """
     try:
-        content = resume.read_bytes()
+        content = (resume if resume.exists() else resume.with_suffix(DONE)).read_bytes()
     except FileNotFoundError:
         return None
     if hashlib.sha256(content[DIGEST:]).digest() != content[:DIGEST]:

@@ -19,10 +19,11 @@ def main() -> None:
 
     targets = {kind: metrics_file(args.dataset, "baseline", kind, args.seed) for kind in ("raw", "untrained")}
     say(f"baseline {args.dataset} {args.seed}", "raw inputs and an untrained encoder", list(targets.values()))
-    dataset = load(DATA / args.dataset / "tensors", runtime.configure(args.seed))
+    device = runtime.configure(args.seed)
+    dataset = load(DATA / args.dataset / "tensors", device)
     untrained, views = checkpoints.build(domain, dataset)
     for kind, encoder in {"raw": nn.Flatten(), "untrained": untrained}.items():
-        write_json(targets[kind], evaluate(encoder, views, dataset, probe, args.seed))
+        write_json(targets[kind], evaluate(encoder, views, dataset, probe, args.seed) | {"machine": runtime.machine(device)})
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def main() -> None:
     checkpoints.save(training.method.encoder, cell, folder / "encoder.safetensors")
     write_bytes(folder / "history.csv", pretraining.history_csv(training.history).encode())
     write_json(folder / "provenance.json", runtime.provenance(identity, dataset.card, device, training.seconds))
-    resume.unlink(missing_ok=True)
+    resuming.finish(resume)
 
 
 if __name__ == "__main__":

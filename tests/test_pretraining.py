@@ -230,6 +230,20 @@ def test_a_state_is_exact(tmp_path):
     assert resuming.load(tmp_path / "none.state") is None
 
 
+def test_a_finished_training_is_kept_until_its_evaluation(tmp_path, monkeypatch):
+    """A kill before DVC has written down the outs would cost the whole training."""
+    monkeypatch.setenv("IMIX_RESUME", str(tmp_path))
+    identity = {"dataset": "segment", "method": "npair", "mix": "imix", "seed": 0}
+    paths = [resuming.resume_path(identity | changes, "a", torch.device("cpu")) for changes in ({}, {"settings": 1}, {"seed": 1})]
+    for path in paths:
+        resuming.save(*new("npair").state(), path)
+    for path in (paths[0], paths[2]):
+        resuming.finish(path)
+        assert resuming.load(path) is not None and not path.exists()
+    resuming.forget(identity)
+    assert resuming.load(paths[0]) is None and all(resuming.load(path) for path in paths[1:])
+
+
 def test_seconds_of_a_continued_training_are_those_of_both_processes(tmp_path):
     resume = tmp_path / "cell.state"
     with pytest.raises(Stopped):
@@ -257,9 +271,10 @@ def test_a_training_is_done_by_one_process_at_a_time(tmp_path):
 
 def test_resume_is_named_by_everything(monkeypatch):
     cpu, threads = torch.device("cpu"), torch.get_num_threads()
+    cell = {"dataset": "segment", "method": "moco", "mix": "imix"}
 
     def paths():
-        return {resuming.resume_path(identity, data, cpu) for identity in ({"seed": 0}, {"seed": 1}) for data in ("a", "b")}
+        return {resuming.resume_path(cell | {"seed": seed}, data, cpu) for seed in (0, 1) for data in ("a", "b")}
 
     before = paths()
     assert len(before) == 4 and before == paths()
@@ -267,7 +282,7 @@ def test_resume_is_named_by_everything(monkeypatch):
     assert not before & paths()
     torch.set_num_threads(threads)
     monkeypatch.setenv("IMIX_RESUME", "elsewhere")
-    assert resuming.resume_path({}, "a", cpu).parent.name == "elsewhere"
+    assert resuming.resume_path(cell | {"seed": 0}, "a", cpu).parent.name == "elsewhere"
 
 
 def test_sgd_is_torchs():
