@@ -82,8 +82,8 @@ def kill_until(
     seconds, expected = time.monotonic() - began, finish()
     fell, finished, wrong, lost = Counter(), 0, 0, 0
     shutil.rmtree(outs)
-    before = progress(folder, outs, keep)
-    while fell.total() < kills or before[1]:
+    before, where = progress(folder, outs, keep), ""
+    while fell.total() < kills or where is not None:
         if not keep:
             shutil.rmtree(outs, ignore_errors=True)
         where = kill_once(folder, command, outs, random.choice(HOW) if fell.total() < kills else "never", seconds)
@@ -130,24 +130,19 @@ def repro(folder: Path, seconds: float, how: str) -> str:
     ``group``: all of its processes are killed, as when power fails. ``dvc``: only DVC is; its stage goes on.
     ``ctrl-c``: SIGINT to all of them, as a terminal does.
     """
-    command = [sys.executable, "-m", "dvc", "repro"]
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=clones.ENVIRONMENT | SAVING,
-        start_new_session=True,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        if how == "dvc":
-            process.kill()
-        else:
-            os.killpg(process.pid, signal.SIGINT if how == "ctrl-c" else signal.SIGKILL)
-    return f"[{process.wait()}]\n{process.communicate()[0]}"
+    log, command = folder / ".log.tmp", [sys.executable, "-m", "dvc", "repro"]
+    with log.open("w") as file:  # not a pipe: a stage that goes on would keep it open
+        process = subprocess.Popen(
+            command, cwd=folder, env=clones.ENVIRONMENT | SAVING, start_new_session=True, stdout=file, stderr=subprocess.STDOUT
+        )
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            if how == "dvc":
+                process.kill()
+            else:
+                os.killpg(process.pid, signal.SIGINT if how == "ctrl-c" else signal.SIGKILL)
+        return f"[{process.wait()}]\n{log.read_text()}"
 
 
 def pipelines(folder: Path, reference: Path, kills: int) -> int:
