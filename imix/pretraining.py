@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -168,6 +168,7 @@ class Training:
         if self.device.type == "cpu" or self.step % LOOK_EVERY == 0 or self.step == self.steps:
             self.check()
         if self.step == self.steps:
+            self.check_all()
             self.epoch, self.step = self.epoch + 1, 0
             mean = float(self.total) / self.steps
             self.history.append({"epoch": self.epoch, "loss": mean, "learning_rate": rate, **self._monitor()})
@@ -176,11 +177,20 @@ class Training:
     def check(self) -> None:
         """Raise UserError where a loss of this epoch was not finite; waits for the device."""
         if not math.isfinite(float(self.total)):
-            step = self.epoch * self.steps + self.step - 1
-            raise UserError(
-                f"the loss is not finite at step {step + 1} (epoch {self.epoch + 1}), at a learning rate of "
-                f"{learning_rate(step, self.steps, self.settings):.4g}: lower learning_rate, or look at the data"
-            )
+            self._diverged("the loss is")
+
+    def check_all(self) -> None:
+        """Raise UserError where the loss or any weight, statistic or key is not finite: it is neither to be saved nor judged."""
+        self.check()
+        if not all(bool(tensor.isfinite().all()) for tensor in self.method.state_dict().values()):
+            self._diverged("weights are")
+
+    def _diverged(self, what: str) -> NoReturn:
+        step = self.epoch * self.steps + self.step - 1  # the last one taken
+        raise UserError(
+            f"{what} not finite at step {step + 1} (epoch {step // self.steps + 1}), at a learning rate of "
+            f"{learning_rate(step, self.steps, self.settings):.4g}: lower learning_rate, or look at the data"
+        )
 
     def _monitor(self) -> dict[str, float]:
         """kNN accuracy on the validation rows, and spread of the features, every ``knn_every`` epochs and at the end."""
@@ -238,7 +248,7 @@ def run(training: Training, label: str, resume: Path) -> None:
                 now = time.monotonic()
                 training.seconds = before + now - began
                 if signals or now - last >= every:
-                    training.check()
+                    training.check_all()
                     resuming.save(*training.state(), resume)
                     last = time.monotonic()
             if signals:

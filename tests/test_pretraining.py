@@ -465,3 +465,17 @@ def test_a_loss_that_is_not_finite_ends_it_at_once(tmp_path, monkeypatch):
 def test_out_of_memory_says_what_to_change(tmp_path):
     with pytest.raises(UserError, match="test: out of memory at batch_size = 40: lower it"):
         pretraining.run(interrupt(new("byol"), 3, lambda: torch.empty(1 << 52)), "test", tmp_path / "cell.state")
+
+
+def test_weights_that_are_not_finite_are_neither_saved_nor_judged(tmp_path, monkeypatch):
+    """The loss is computed before the step that spoils them."""
+    monkeypatch.setenv("IMIX_SAVE_SECONDS", "0")
+    training = new("npair", epochs=1)
+    step, count = training.optimiser.step, itertools.count()
+    training.optimiser.step = lambda rate: step(math.inf if next(count) == 2 else rate)
+    with pytest.raises(UserError, match=r"test: weights are not finite at step 3 \(epoch 1\).*; last good state: .*cell.state"):
+        pretraining.run(training, "test", tmp_path / "cell.state")
+    tensors, facts = resuming.load(tmp_path / "cell.state")
+    assert facts["step"] == 2 and all(tensor.isfinite().all() for tensor in tensors.values())
+    with pytest.raises(UserError, match="the encoder's features are not finite"):
+        evaluate(training.method.encoder, training.views, training.dataset, PROBE, 0)
