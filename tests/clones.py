@@ -23,8 +23,14 @@ ENVIRONMENT = os.environ | {
 }
 
 
-def clone(folder: Path, grid: dict[str, Any], epochs: int | None = None, ablations: dict[str, Any] | None = None) -> Path:
-    """The code and settings in a repository of their own, with another grid, shorter trainings, no projections, other ablations."""
+def clone(
+    folder: Path,
+    grid: dict[str, Any],
+    epochs: int | None = None,
+    ablations: dict[str, Any] | None = None,
+    data: dict[str, Any] | None = None,
+) -> Path:
+    """The code and settings in a repository of their own: another grid, shorter trainings, no projections, other ablations, less data."""
     for name in ("imix", "stages"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in FILES:
@@ -33,6 +39,8 @@ def clone(folder: Path, grid: dict[str, Any], epochs: int | None = None, ablatio
     params["grid"] |= {"name": "clone"} | grid
     params["projection"]["datasets"], params["transfer"]["pairs"] = [], []
     params["ablations"] = {"run": [], "datasets": params["grid"]["datasets"], "seeds": [0]} | (ablations or {})
+    for name, changes in (data or {}).items():
+        params["data"][name] |= changes
     if epochs is not None:
         params["pretrain"]["warmup_epochs"] = 0
         for dataset in params["grid"]["datasets"]:

@@ -10,14 +10,16 @@ run's, or a state that was saved is gone. Seconds and commits aside (tests/clone
 import argparse
 import os
 import random
+import runpy
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from imix import resuming
@@ -28,37 +30,70 @@ HOW = ("any", "save", "save", "outs")  # what the moment of a kill is chosen by
 SAVING = {"IMIX_SAVE_SECONDS": "0"}
 
 
-def moments(folder: Path, outs: Path, seconds: float, process: subprocess.Popen) -> dict[str, Callable[[], bool]]:
+def start(folder: Path, command: list[str], log: Path) -> int:
+    """Start a stage as a process of its own; returns its number.
+
+    One in five is ``python -m stages...``. The others are forks of this process, which has loaded torch already and runs the
+    same module in them: they spend their time on what is to be killed.
+    """
+    with log.open("w") as file:
+        if random.random() < 0.2:
+            return subprocess.Popen(command, cwd=folder, env=clones.ENVIRONMENT | SAVING, stdout=file, stderr=file).pid
+        if pid := os.fork():
+            return pid
+        try:
+            for number in (1, 2):
+                os.dup2(file.fileno(), number)
+            os.chdir(folder)
+            os.environ.update(clones.ENVIRONMENT | SAVING)
+            sys.argv = command[2:]
+            runpy.run_module(command[2], run_name="__main__")
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+
+
+def moments(folder: Path, outs: Path, pid: int) -> dict[str, Callable[[], bool]]:
     """Ways to choose the moment: each says when it has come."""
-    end, pause = time.monotonic() + random.uniform(0, seconds), random.uniform(0, 0.02)
-    saving = folder / ".resume"
+    steps, pause = random.randrange(60), random.uniform(0, 0.02)
+    end = time.monotonic() + random.uniform(0, 3)
+    seen: set[int] = set()
+
+    def saving() -> bool:
+        """At the beginning of one of the first sixty saves."""
+        seen.update(file.stat().st_ino for file in exists((folder / ".resume").glob(f".*.{pid}.tmp")))
+        return len(seen) > steps
 
     def first_out() -> bool:
-        there = (outs / "encoder.safetensors").exists()
-        return bool(there and not time.sleep(pause))
+        return bool((outs / "encoder.safetensors").exists() and not time.sleep(pause))
 
-    return {
-        "any": lambda: time.monotonic() > end,
-        "save": lambda: time.monotonic() > end and any(saving.glob(f".*.{process.pid}.tmp")),
-        "outs": first_out,
-        "never": lambda: bool(time.sleep(0.01)),
-    }
+    never = lambda: bool(time.sleep(0.01))  # noqa: E731
+    return {"any": lambda: time.monotonic() > end, "save": saving, "outs": first_out, "never": never}
 
 
-def kill_once(folder: Path, command: list[str], outs: Path, how: str, seconds: float) -> str | None:
+def exists(files: Iterable[Path]) -> Iterator[Path]:
+    """Those that are still there."""
+    return (file for file in files if file.exists())
+
+
+def kill_once(folder: Path, command: list[str], outs: Path, how: str) -> str | None:
     """Start a stage, kill it, and say what it was doing; None if it was done first."""
-    process = subprocess.Popen(command, cwd=folder, env=clones.ENVIRONMENT | SAVING, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    come = moments(folder, outs, seconds, process)[how]
-    while process.poll() is None and not come():
-        pass
-    process.kill()
-    said = process.communicate()[1].decode()
-    if process.returncode == 0:
+    log = folder / ".log.tmp"
+    pid, status = start(folder, command, log), (0, 0)
+    come = moments(folder, outs, pid)[how]
+    while status[0] == 0 and not come():
+        status = os.waitpid(pid, os.WNOHANG)
+    if status[0] == 0:
+        os.kill(pid, signal.SIGKILL)
+        status = os.waitpid(pid, 0)
+    said, code = log.read_text(), os.waitstatus_to_exitcode(status[1])
+    if code == 0:
         return None
-    assert process.returncode == -signal.SIGKILL, said
-    if any((folder / ".resume").glob(f".*.{process.pid}.tmp")):
+    assert code == -signal.SIGKILL, said
+    if any((folder / ".resume").glob(f".*.{pid}.tmp")):
         return "in the writing of a state"
-    if any(outs.glob(f".*.{process.pid}.tmp")):
+    if any(outs.glob(f".*.{pid}.tmp")):
         return "in the writing of an out"
     there = [name for name in ("encoder.safetensors", "history.csv", "provenance.json") if (outs / name).exists()]
     if there:
@@ -77,16 +112,15 @@ def kill_until(
     folder: Path, label: str, command: list[str], finish: Callable[[], dict[str, str]], outs: Path, kills: int, keep: bool
 ) -> int:
     """Kill a stage so many times and more, until it is done; return how many results differ."""
-    began = time.monotonic()
-    subprocess.run(command, cwd=folder, env=clones.ENVIRONMENT | SAVING, check=True, stderr=subprocess.DEVNULL)
-    seconds, expected = time.monotonic() - began, finish()
+    clones.run(folder, *command)
+    expected = finish()
     fell, finished, wrong, lost = Counter(), 0, 0, 0
     shutil.rmtree(outs)
     before, where = progress(folder, outs, keep), ""
     while fell.total() < kills or where is not None:
         if not keep:
             shutil.rmtree(outs, ignore_errors=True)
-        where = kill_once(folder, command, outs, random.choice(HOW) if fell.total() < kills else "never", seconds)
+        where = kill_once(folder, command, outs, random.choice(HOW) if fell.total() < kills else "never")
         now = progress(folder, outs, keep)
         if where is None:
             finished, wrong = finished + 1, wrong + (finish() != expected)
@@ -157,7 +191,7 @@ def pipelines(folder: Path, reference: Path, kills: int) -> int:
                 shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink(missing_ok=True)
             said, runs = "", 0
             while not said.startswith("[0]"):
-                said, runs = repro(folder, random.uniform(4, seconds) if runs < 3 else 1000, how), runs + 1
+                said, runs = repro(folder, random.uniform(3, 0.7 * seconds) if runs < 3 else 1000, how), runs + 1
                 for line in said.splitlines():
                     if line.startswith(("imix:", "ERROR", "WARNING")) or "another process" in line or ": stopped after" in line:
                         print("   ", line)
