@@ -19,7 +19,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from imix import resuming
@@ -56,25 +56,19 @@ def start(folder: Path, command: list[str], log: Path) -> int:
 
 def moments(folder: Path, outs: Path, pid: int) -> dict[str, Callable[[], bool]]:
     """Ways to choose the moment: each says when it has come."""
-    steps, pause = random.randrange(60), random.uniform(0, 0.02)
-    end = time.monotonic() + random.uniform(0, 3)
-    seen: set[int] = set()
+    pause, end, began = random.uniform(0, 0.02), time.monotonic() + random.uniform(0, 3), []
 
     def saving() -> bool:
-        """At the beginning of one of the first sixty saves."""
-        seen.update(file.stat().st_ino for file in exists((folder / ".resume").glob(f".*.{pid}.tmp")))
-        return len(seen) > steps
+        """At the beginning of any save of the first seconds of them."""
+        there = any((folder / ".resume").glob(f".*.{pid}.tmp"))
+        if there and not began:
+            began.append(time.monotonic() + random.uniform(0, 2))
+        return there and time.monotonic() > began[0]
 
     def first_out() -> bool:
         return bool((outs / "encoder.safetensors").exists() and not time.sleep(pause))
 
-    never = lambda: bool(time.sleep(0.01))  # noqa: E731
-    return {"any": lambda: time.monotonic() > end, "save": saving, "outs": first_out, "never": never}
-
-
-def exists(files: Iterable[Path]) -> Iterator[Path]:
-    """Those that are still there."""
-    return (file for file in files if file.exists())
+    return {"any": lambda: time.monotonic() > end, "save": saving, "outs": first_out, "never": lambda: bool(time.sleep(0.01))}
 
 
 def kill_once(folder: Path, command: list[str], outs: Path, how: str) -> str | None:
