@@ -1,6 +1,6 @@
 """Kill stages at random moments, again and again, and hold what they give in the end against runs that nobody killed.
 
-    python -m tests.kill [--kills 25] [--dvc 3] [--seed 0]
+    python -m tests.kill [--kills 25] [--dvc 3] [--seed 0] [--only moco ablate ...]
 
 SIGKILL falls at any time, when a save has begun, or when the first of the outs is there; states are saved after every step.
 As DVC does, the outs are removed before a stage starts again. Exits with 1 if a single byte differs from the uninterrupted
@@ -131,14 +131,14 @@ def kill_until(
     return wrong + lost
 
 
-def stages(folder: Path, kills: int) -> int:
+def stages(folder: Path, kills: int, only: list[str]) -> int:
     """Kill trainings of every method, and an ablation."""
     cell, wrong = {"dataset": "segment", "mix": "imix", "seed": 0}, 0
     for name in ("settings", "fetch", "preprocess"):
         clones.run(folder, *clones.stage(folder, name, **{} if name == "settings" else {"dataset": "segment"}))
     for kind in ("pretrain", "evaluate"):
         clones.run(folder, *clones.stage(folder, "code", kind=kind))
-    for method in METHODS:
+    for method in sorted({*METHODS} & {*only}):
         out, metrics = Path(f"data/encoders/segment/{method}/imix/0"), Path(f"data/metrics/segment/{method}/imix/0.json")
 
         def finish(method: str = method, out: Path = out, metrics: Path = metrics) -> dict[str, str]:
@@ -147,6 +147,8 @@ def stages(folder: Path, kills: int) -> int:
 
         command = clones.stage(folder, "pretrain", method=method, **cell)
         wrong += kill_until(folder, f"pretrain {method}", command, finish, folder / out, kills, keep=False)
+    if "ablate" not in only:
+        return wrong
     out = Path("data/ablations/controls/segment/0")
     command = clones.stage(folder, "ablate", ablation="controls", dataset="segment", seed=0)
     return wrong + kill_until(folder, "ablate", command, lambda: clones.contents(folder, [str(out)]), folder / out, kills, keep=True)
@@ -200,13 +202,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, number in (("kills", 25), ("dvc", 3), ("seed", 0), ("epochs", 8)):
         parser.add_argument(f"--{name}", type=int, default=number)
+    parser.add_argument("--only", nargs="*", default=[*METHODS, "ablate"])
     args, wrong = parser.parse_args(), 0
     random.seed(args.seed)
     with tempfile.TemporaryDirectory() as temporary:
         grid = {"datasets": ["segment"], "mixes": ["imix"], "seeds": [0]}
         if args.kills:
             ablations = {"run": ["controls"], "datasets": ["segment"]}
-            wrong += stages(clones.clone(Path(temporary, "stages"), grid | {"methods": [*METHODS]}, args.epochs, ablations), args.kills)
+            wrong += stages(
+                clones.clone(Path(temporary, "stages"), grid | {"methods": [*METHODS]}, args.epochs, ablations), args.kills, args.only
+            )
         if args.dvc:
             one, two = (clones.clone(Path(temporary, name), grid | {"methods": ["npair", "moco"]}, 40) for name in ("one", "two"))
             wrong += pipelines(one, two, args.dvc)
