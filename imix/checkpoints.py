@@ -1,13 +1,13 @@
 """Encoders on disk: safetensors, with the settings that rebuild the network in the header. Nothing is unpickled."""
 
+import hashlib
 import json
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from imix.datasets import Dataset
 from imix.encoders import make_encoder
@@ -19,13 +19,20 @@ from imix.views import Views, make_views
 KEY = "imix"  # the header's only key: safetensors does not keep the order of several
 
 
+def fingerprint(state: dict[str, Tensor]) -> str:
+    """The SHA-256 of an encoder's weights and statistics, with their names and shapes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tuple(tensor.shape)} ".encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def save(encoder: nn.Module, settings: Domain, path: Path) -> None:
     """Write the encoder's weights and statistics, and the encoder and views settings, whole or not at all."""
-    header = Domain(encoder=settings.encoder, views=settings.views).model_dump()
+    state = {name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}
+    domain = Domain(encoder=settings.encoder, views=settings.views).model_dump()
     with replacing(path) as temporary:
-        save_file(
-            {name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}, temporary, metadata={KEY: json.dumps(header)}
-        )
+        save_file(state, temporary, metadata={KEY: json.dumps({"domain": domain, "sha256": fingerprint(state)})})
 
 
 def load(path: Path, dataset: Dataset) -> tuple[nn.Module, Views]:
@@ -37,11 +44,13 @@ def load(path: Path, dataset: Dataset) -> tuple[nn.Module, Views]:
     device = dataset.train.device
     try:
         with safe_open(path, "pt", device=str(device)) as file:
-            settings = Domain.model_validate_json((file.metadata() or {})[KEY])
+            header = json.loads((file.metadata() or {})[KEY])
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        encoder, views = build(settings, dataset)
+        if fingerprint(state) != header["sha256"]:
+            raise UserError(f"{path}: damaged: the weights are not those that were saved; `dvc repro` makes them again")
+        encoder, views = build(Domain.model_validate(header["domain"]), dataset)
         encoder.load_state_dict(state)
-    except (OSError, KeyError, SafetensorError, ValidationError, RuntimeError) as error:
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError, RuntimeError) as error:
         raise UserError(f"{path}: not an encoder of this project for this data set ({str(error).splitlines()[0]})") from None
     return encoder, views
 

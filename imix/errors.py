@@ -58,6 +58,10 @@ def exit_cleanly(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         sys.exit(f"imix: error: {error}")
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
+            raise
+        sys.exit("imix: error: out of memory: fewer rows, a smaller encoder or another IMIX_DEVICE need less")
     except OSError as error:
         if error.errno not in DISK:
             raise

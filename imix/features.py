@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from imix.errors import UserError
 from imix.views import Views
 
 SPREAD_ROWS = 20_000  # of a large data set that the collapse figures and the Fréchet distance are taken from
@@ -16,9 +17,16 @@ BATCH = 500  # rows per forward pass; evaluation mode, so that it changes no fig
 
 @torch.no_grad()
 def extract(encoder: nn.Module, views: Views, rows: Tensor) -> Tensor:
-    """Features (N, D) float32 of the clean rows, the encoder in evaluation mode."""
+    """Features (N, D) float32 of the clean rows, the encoder in evaluation mode.
+
+    Raises:
+        UserError: some are not finite: any figure of them would look like one.
+    """
     encoder.eval()
-    return torch.cat([encoder(views.clean(batch)).flatten(1).float() for batch in rows.split(BATCH)])
+    features = torch.cat([encoder(views.clean(batch)).flatten(1).float() for batch in rows.split(BATCH)])
+    if not features.isfinite().all():
+        raise UserError("the encoder's features are not finite: lower learning_rate, or look at the data")
+    return features
 
 
 def knn_accuracy(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor, neighbours: int) -> float:

@@ -1,35 +1,27 @@
 """The training loop: order of the rows, views, mixing, loss, step; history, progress, and continuing after a kill."""
 
-import hashlib
-import json
 import math
-import os
-import pickle
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from imix import checkpoints, mixing
+from imix import checkpoints, mixing, resuming
 from imix.datasets import Dataset, nested_rows
 from imix.errors import Stopped, UserError
 from imix.features import COLLAPSED, extract, feature_std, knn_accuracy
-from imix.files import replacing
 from imix.methods import METHODS
 from imix.progress import Progress
 from imix.runtime import Streams, save_seconds, streams
 from imix.settings import Pretraining
 
 MONITOR_NEIGHBOURS = 20  # k of the kNN that watches a training
-STATES = 20  # files kept of unfinished trainings; the oldest go first
 LOOK_EVERY = 100  # steps between two looks at the loss where looking waits for the device
 
 
@@ -122,6 +114,7 @@ class Training:
         self.order = torch.empty(0, dtype=torch.int64)  # of the present epoch's rows
         self.total = torch.zeros((), device=self.device)  # of the present epoch's losses
         self.history: list[dict[str, float]] = []
+        self.seconds = 0.0  # of training, those before a kill included
 
     def step_loss(self, rows: Tensor) -> Tensor:
         """The loss of one batch of row indices."""
@@ -175,6 +168,7 @@ class Training:
         if self.device.type == "cpu" or self.step % LOOK_EVERY == 0 or self.step == self.steps:
             self.check()
         if self.step == self.steps:
+            self.check_all()
             self.epoch, self.step = self.epoch + 1, 0
             mean = float(self.total) / self.steps
             self.history.append({"epoch": self.epoch, "loss": mean, "learning_rate": rate, **self._monitor()})
@@ -183,11 +177,20 @@ class Training:
     def check(self) -> None:
         """Raise UserError where a loss of this epoch was not finite; waits for the device."""
         if not math.isfinite(float(self.total)):
-            step = self.epoch * self.steps + self.step - 1
-            raise UserError(
-                f"the loss is not finite at step {step + 1} (epoch {self.epoch + 1}), at a learning rate of "
-                f"{learning_rate(step, self.steps, self.settings):.4g}: lower learning_rate, or look at the data"
-            )
+            self._diverged("the loss is")
+
+    def check_all(self) -> None:
+        """Raise UserError where the loss or any weight, statistic or key is not finite: it is neither to be saved nor judged."""
+        self.check()
+        if not all(bool(tensor.isfinite().all()) for tensor in self.method.state_dict().values()):
+            self._diverged("weights are")
+
+    def _diverged(self, what: str) -> NoReturn:
+        step = self.epoch * self.steps + self.step - 1  # the last one taken
+        raise UserError(
+            f"{what} not finite at step {step + 1} (epoch {step // self.steps + 1}), at a learning rate of "
+            f"{learning_rate(step, self.steps, self.settings):.4g}: lower learning_rate, or look at the data"
+        )
 
     def _monitor(self) -> dict[str, float]:
         """kNN accuracy on the validation rows, and spread of the features, every ``knn_every`` epochs and at the end."""
@@ -202,31 +205,28 @@ class Training:
             print(f"imix: warning: collapsed: after epoch {self.epoch} the features' spread is {spread:.2g}", file=sys.stderr)
         return {"knn_validation": accuracy, "feature_std": spread, "collapsed": int(spread < COLLAPSED)}
 
-    def state(self) -> dict[str, Any]:
-        """All that a later process needs to go on as if nothing had happened."""
-        return {
-            "method": self.method.state_dict(),
-            "velocity": self.optimiser.velocity,
-            "epoch": self.epoch,
-            "step": self.step,
-            "order": self.order,
-            "total": self.total,
-            "history": self.history,
-            "streams": [generator.get_state() for generator in self.streams],
-        }
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that a later process needs to go on as if nothing had happened: tensors by name, and the rest."""
+        tensors = {f"method.{name}": tensor for name, tensor in self.method.state_dict().items()}
+        tensors |= {f"velocity.{k}": velocity for k, velocity in enumerate(self.optimiser.velocity)}
+        tensors |= {f"stream.{name}": generator.get_state() for name, generator in self.streams._asdict().items()}
+        facts = {"epoch": self.epoch, "step": self.step, "seconds": self.seconds, "history": self.history}
+        return tensors | {"order": self.order, "total": self.total}, facts
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Take over what `state` returned."""
-        self.method.load_state_dict(state["method"])
-        self.optimiser.velocity = [velocity.to(self.device) for velocity in state["velocity"]]
-        self.total = state["total"].to(self.device)
-        self.epoch, self.step, self.order, self.history = (state[key] for key in ("epoch", "step", "order", "history"))
-        for generator, generator_state in zip(self.streams, state["streams"], strict=True):
-            generator.set_state(generator_state)
+        self.method.load_state_dict({name[7:]: tensor for name, tensor in tensors.items() if name.startswith("method.")})
+        for k, velocity in enumerate(self.optimiser.velocity):
+            velocity.copy_(tensors[f"velocity.{k}"])
+        for name, generator in self.streams._asdict().items():
+            generator.set_state(tensors[f"stream.{name}"])
+        self.order = tensors["order"]
+        self.total.copy_(tensors["total"])
+        self.epoch, self.step, self.seconds, self.history = (facts[key] for key in ("epoch", "step", "seconds", "history"))
 
 
-def run(training: Training, label: str, resume: Path) -> float:
-    """Train to the end, from where ``resume`` was left if that file is there; save there now and then. Returns the seconds taken.
+def run(training: Training, label: str, resume: Path) -> None:
+    """Train to the end, from where ``resume`` was left if that file is there; save there now and then.
 
     Args:
         label: what progress is shown for. resume: the caller removes it once the result is safe.
@@ -236,72 +236,38 @@ def run(training: Training, label: str, resume: Path) -> float:
         Stopped: SIGINT or SIGTERM came; the step was finished and the state saved.
     """
     epochs, every = training.settings.epochs, save_seconds()
-    started = saved = time.monotonic()
-    with Progress(label, training.items_per_epoch * epochs, epochs) as progress, _signals() as signals:
-        if resume.exists():
-            try:
-                training.load_state(torch.load(resume, map_location="cpu", weights_only=True))
-            except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
-                raise UserError(f"{resume}: not a saved training ({_line(error)}); remove it to start afresh") from None
+    with Progress(label, training.items_per_epoch * epochs, epochs) as progress, resuming.noted_signals() as signals:
+        if saved := resuming.load(resume):
+            training.load_state(*saved)
             progress.resumed(training.epoch, training.epoch * training.items_per_epoch + training.step * training.settings.batch_size)
+        began, before = time.monotonic(), training.seconds
+        last = began
         while training.epoch < epochs:
-            try:
+            with _told(training, label, resume):
                 training.run_step(progress)
-            except UserError as error:
-                raise UserError(f"{label}: {error}; last good state: {resume if resume.exists() else 'none was saved'}") from None
-            except (RuntimeError, MemoryError) as error:
-                if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "can't allocate memory" not in str(error):
-                    raise
-                raise UserError(
-                    f"{label}: out of memory at batch_size = {training.settings.batch_size}: lower it, or the encoder's width"
-                ) from None
-            if signals or time.monotonic() - saved >= every:
-                _save(training, resume)
-                saved = time.monotonic()
+                now = time.monotonic()
+                training.seconds = before + now - began
+                if signals or now - last >= every:
+                    training.check_all()
+                    resuming.save(*training.state(), resume)
+                    last = time.monotonic()
             if signals:
                 raise Stopped(signals[0], f"{label}: stopped after epoch {training.epoch}, step {training.step}; run it again to continue")
-    return time.monotonic() - started
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Note SIGINT and SIGTERM in the list that is yielded instead of dying of them; a second one is an interrupt at once."""
-    noted: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        if noted:
-            raise KeyboardInterrupt
-        noted.append(number)
-
-    if threading.current_thread() is not threading.main_thread():  # where Python lets nobody listen
-        yield noted
-        return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+def _told(training: Training, label: str, resume: Path) -> Iterator[None]:
+    """Say which training an error ended, and what can be done."""
     try:
-        yield noted
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _save(training: Training, resume: Path) -> None:
-    """Save the state, on the disk before it takes the last one's place; a full disk costs this save, not the training."""
-    training.check()
-    state = training.state()
-    try:
-        with replacing(resume) as temporary, temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        for old in sorted(resume.parent.iterdir(), key=lambda path: path.stat().st_mtime)[:-STATES]:
-            old.unlink()
-    except (OSError, RuntimeError) as error:  # torch's writer has RuntimeErrors for a full disk
-        print(f"imix: warning: {resume}: not saved ({_line(error)}); the training goes on", file=sys.stderr, flush=True)
-
-
-def _line(error: Exception) -> str:
-    """The first line of what an error says."""
-    return (str(error) or type(error).__name__).splitlines()[0]
+        yield
+    except UserError as error:
+        raise UserError(f"{label}: {error}; last good state: {resume if resume.exists() else 'none was saved'}") from None
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "can't allocate memory" not in str(error):
+            raise
+        raise UserError(
+            f"{label}: out of memory at batch_size = {training.settings.batch_size}: lower it, or the encoder's width"
+        ) from None
 
 
 def history_csv(history: list[dict[str, float]]) -> str:
@@ -309,13 +275,3 @@ def history_csv(history: list[dict[str, float]]) -> str:
     lines = [",".join(history[0])]
     lines += [",".join("" if math.isnan(value) else repr(value) for value in row.values()) for row in history]
     return "\n".join(lines) + "\n"
-
-
-def resume_path(identity: dict[str, Any], data_sha256: str) -> Path:
-    """Where a training's state lies: named by the hash of its settings, its data, this code and torch's version.
-
-    ``IMIX_RESUME`` names the directory, ``.resume`` by default.
-    """
-    code = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py")))
-    content = json.dumps([identity, data_sha256, torch.__version__], sort_keys=True).encode() + code
-    return Path(os.environ.get("IMIX_RESUME", ".resume")) / f"{hashlib.sha256(content).hexdigest()[:24]}.pt"

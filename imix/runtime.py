@@ -84,7 +84,7 @@ def resume_folder() -> Path:
     """
     text = os.environ.get("IMIX_RESUME", ".resume")
     folder = Path(text)
-    ours = re.compile(r"\.?([0-9a-f]{24}|timings\.json).*|\.gitignore")
+    ours = re.compile(r"\.?([0-9a-f]{24}|timings\.json).*|lock|\.gitignore")
     try:
         other = [path.name for path in folder.iterdir() if not ours.fullmatch(path.name)] if folder.exists() else []
     except OSError as error:
@@ -102,15 +102,33 @@ def _threads() -> int:
     return int(text)
 
 
+def machine(device: torch.device) -> dict[str, Any]:
+    """What decides how numbers are rounded here: results are the same, bit for bit, only where all of this is."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({platform.machine()})"
+    return {
+        "device": name,
+        "processor": _processor(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _processor() -> str:
+    """The processor's model, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
 def provenance(settings: dict[str, Any], data: dict[str, Any], device: torch.device, seconds: float) -> dict[str, Any]:
     """What produced a result: resolved settings, the data's card, versions, machine, git revision, seconds of training."""
     return {
         "settings": settings,
         "data": data,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({platform.machine()})",
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
+        **machine(device),
         "git": git_revision(),
         "seconds": round(seconds, 2),
     }

@@ -21,7 +21,7 @@ def main() -> None:
 
     import torch
 
-    from imix import evaluation, pretraining, runtime
+    from imix import evaluation, pretraining, resuming, runtime
     from imix.datasets import load
     from imix.files import write_json
 
@@ -39,12 +39,13 @@ def main() -> None:
         files.add(target)
         if target.exists():
             continue
-        resume = pretraining.resume_path(identity, dataset.sha256)
-        training = pretraining.Training(dataset, variant.method, cell, args.seed)
+        resume = resuming.resume_path(identity, dataset.sha256, device)
         label = f"ablate {args.ablation} {args.dataset} {variant.method} {variant.mix} {variant.value} {args.seed}"
-        seconds = pretraining.run(training, label, resume)
+        resuming.claim(resume, label)
+        training = pretraining.Training(dataset, variant.method, cell, args.seed)
+        pretraining.run(training, label, resume)
         encoder = training.method.encoder
-        result = runtime.provenance(identity, dataset.card, device, seconds)
+        result = runtime.provenance(identity, dataset.card, device, training.seconds)
         result["size"] = {"parameters": sum(p.numel() for p in encoder.parameters()), "rows": len(training.rows)}
         result["figures"] = evaluation.evaluate(encoder, training.views, dataset, probe, args.seed)
         write_json(target, result)

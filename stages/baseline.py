@@ -15,18 +15,21 @@ def main() -> None:
 
     from torch import nn
 
-    from imix import checkpoints, runtime
+    from imix import checkpoints, resuming, runtime
     from imix.datasets import load
     from imix.evaluation import evaluate
     from imix.files import write_json
 
+    labelled = (args.dataset, *settings.SUPERVISED, args.seed)
+    resuming.forget(*labelled)
     targets = {kind: metrics_file(args.dataset, "baseline", kind, args.seed) for kind in ("raw", "untrained", "supervised")}
     say(f"baseline {args.dataset} {args.seed}", "raw inputs, an untrained encoder and one trained with labels", list(targets.values()))
-    dataset = load(DATA / args.dataset / "tensors", runtime.configure(args.seed))
+    device = runtime.configure(args.seed)
+    dataset = load(DATA / args.dataset / "tensors", device)
     untrained, views = checkpoints.build(domain, dataset)
-    labelled, _ = checkpoints.load(encoder_folder(args.dataset, *settings.SUPERVISED, args.seed) / "encoder.safetensors", dataset)
-    for kind, encoder in {"raw": nn.Flatten(), "untrained": untrained, "supervised": labelled}.items():
-        write_json(targets[kind], evaluate(encoder, views, dataset, probe, args.seed))
+    supervised, _ = checkpoints.load(encoder_folder(*labelled) / "encoder.safetensors", dataset)
+    for kind, encoder in {"raw": nn.Flatten(), "untrained": untrained, "supervised": supervised}.items():
+        write_json(targets[kind], evaluate(encoder, views, dataset, probe, args.seed) | {"machine": runtime.machine(device)})
 
 
 if __name__ == "__main__":

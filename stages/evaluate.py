@@ -10,17 +10,19 @@ def main() -> None:
     args = arguments(__doc__, "dataset", "method", "mix", "seed")
     probe = settings.read(settings.Probe, args.dataset, "probe")
 
-    from imix import checkpoints, runtime
+    from imix import checkpoints, resuming, runtime
     from imix.datasets import load
     from imix.evaluation import evaluate
     from imix.files import write_json
 
     identity = (args.dataset, args.method, args.mix, args.seed)
+    resuming.forget(*identity)
     target = metrics_file(*identity)
     say("evaluate " + " ".join(map(str, identity)), "linear evaluation, kNN, collapse", target)
-    dataset = load(DATA / args.dataset / "tensors", runtime.configure(args.seed))
+    device = runtime.configure(args.seed)
+    dataset = load(DATA / args.dataset / "tensors", device)
     encoder, views = checkpoints.load(encoder_folder(*identity) / "encoder.safetensors", dataset)
-    write_json(target, evaluate(encoder, views, dataset, probe, args.seed))
+    write_json(target, evaluate(encoder, views, dataset, probe, args.seed) | {"machine": runtime.machine(device)})
 
 
 if __name__ == "__main__":

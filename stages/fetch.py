@@ -1,7 +1,7 @@
 """Bring a data set's source into data/<dataset>/raw."""
 
 from imix import settings
-from imix.datasets import source_module
+from imix.datasets import source_module, write_checksums
 from imix.errors import exit_cleanly
 from stages import DATA, arguments, say
 
@@ -13,6 +13,7 @@ def main() -> None:
     folder = DATA / dataset / "raw"
     say(f"fetch {dataset}", f"from {source.name}", folder)
     source_module(source.name).fetch(source, folder)
+    write_checksums(folder)
 
 
 if __name__ == "__main__":

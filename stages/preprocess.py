@@ -3,7 +3,7 @@
 import json
 
 from imix import settings
-from imix.datasets import save, source_module
+from imix.datasets import check_checksums, save, source_module
 from imix.errors import exit_cleanly
 from stages import DATA, arguments, say
 
@@ -17,6 +17,7 @@ def main() -> None:
     record = raw / "source.json"  # archives: what was found
     found = json.loads(record.read_text()) if record.exists() else {}
     say(f"preprocess {dataset}", "tensors, splits, statistics", folder)
+    check_checksums(raw)
     save(source_module(source.name).read(source, rows, raw), folder, source.model_dump() | found)
 
 

@@ -10,7 +10,7 @@ def main() -> None:
     args = arguments(__doc__, "dataset", "method", "mix", "seed")
     cell = settings.read(settings.PRETRAINING[args.method], args.dataset, args.method, args.mix)
 
-    from imix import checkpoints, pretraining, runtime
+    from imix import checkpoints, pretraining, resuming, runtime
     from imix.datasets import load
     from imix.files import write_bytes, write_json
 
@@ -19,14 +19,15 @@ def main() -> None:
     say(label, f"{cell.epochs} epochs", folder)
     device = runtime.configure(args.seed)
     dataset = load(DATA / args.dataset / "tensors", device)
-    training = pretraining.Training(dataset, args.method, cell, args.seed)
     identity = {**vars(args), "settings": cell.model_dump()}
-    resume = pretraining.resume_path(identity, dataset.sha256)
-    seconds = pretraining.run(training, label, resume)
+    resume = resuming.resume_path(identity, dataset.sha256, device)
+    resuming.claim(resume, label)
+    training = pretraining.Training(dataset, args.method, cell, args.seed)
+    pretraining.run(training, label, resume)
     checkpoints.save(training.method.encoder, cell, folder / "encoder.safetensors")
     write_bytes(folder / "history.csv", pretraining.history_csv(training.history).encode())
-    write_json(folder / "provenance.json", runtime.provenance(identity, dataset.card, device, seconds))
-    resume.unlink(missing_ok=True)
+    write_json(folder / "provenance.json", runtime.provenance(identity, dataset.card, device, training.seconds))
+    resuming.finish(resume)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,10 @@ def main() -> None:
     cell = (args.method, args.mix, args.seed)
     target = transfer_file(args.pretrained_on, args.probed_on, *cell)
     say("transfer " + " ".join(map(str, (args.pretrained_on, args.probed_on, *cell))), "linear evaluation, kNN, collapse", target)
-    dataset = load(DATA / args.probed_on / "tensors", runtime.configure(args.seed))
+    device = runtime.configure(args.seed)
+    dataset = load(DATA / args.probed_on / "tensors", device)
     encoder, views = checkpoints.load(encoder_folder(args.pretrained_on, *cell) / "encoder.safetensors", dataset)
-    write_json(target, evaluate(encoder, views, dataset, probe, args.seed))
+    write_json(target, evaluate(encoder, views, dataset, probe, args.seed) | {"machine": runtime.machine(device)})
 
 
 if __name__ == "__main__":

@@ -4,12 +4,16 @@ import hashlib
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from safetensors.numpy import load as load_numpy
+from safetensors.numpy import save as save_numpy
 
 from imix import settings
 from imix.datasets import Splits, fetch_from_package, load, mnist, save, segment, spoken, stratified
 from imix.errors import UserError
+from imix.evaluation import accuracy, balanced_accuracy
 from imix.settings import SpokenRows, SpokenSource
 
 CPU = torch.device("cpu")
@@ -128,6 +132,79 @@ def test_stratified_is_disjoint_proportional_and_nested_in_the_seed():
         stratified(labels, {"train": 101}, 0, "here")
 
 
+NUMBERS = np.ones((6, 3), np.float32)
+
+
+def with_one(value):
+    numbers = NUMBERS.copy()
+    numbers[4, 1] = value
+    return numbers
+
+
+@pytest.mark.parametrize("changes,words", [
+    (dict(inputs={"train": with_one(np.nan)}), "train row 4, column 1 is nan"),
+    (dict(inputs={"validation": with_one(np.inf)}), "validation row 4, column 1 is inf"),
+    (dict(inputs={"test": with_one(-np.inf)}), "test row 4, column 1 is -inf"),
+    (dict(classes=["a", "b", "c"]), "no training row of class 'c'"),
+    (dict(labels={"train": np.zeros(6, np.int64)}), "no training row of class 'b'"),
+    (dict(classes=["a"]), "labels must lie in 0..0"),
+    (dict(labels={"train": np.array([0, 1, 0, 1, 0, 2])}), "train labels must lie in 0..1"),
+    (dict(labels={"test": np.array([0, 1, 0, 1, 0, -1])}), "test labels must lie in 0..1"),
+    (dict(labels={"test": np.zeros(0, np.int64)}, inputs={"test": np.zeros((0, 3), np.float32)}), "no test rows"),
+    (dict(labels={"validation": np.zeros(0, np.int64)}, inputs={"validation": np.zeros((0, 3), np.float32)}), "no validation rows"),
+    (dict(labels={"validation": np.zeros(5, np.int64)}), r"validation is float32 \(6, 3\); must be float32 \(5, 3\)"),
+    (dict(inputs={"test": np.ones((6, 4), np.float32)}), r"test is float32 \(6, 4\); must be float32 \(6, 3\)"),
+    (dict(inputs={"test": np.ones((6, 3))}), r"test is float64 \(6, 3\); must be float32"),
+    (dict(std=np.array([1, 0, 1], np.float32)), "no spread to standardise by"),
+    (dict(std=np.array([1, np.nan, 1], np.float32)), "no spread to standardise by"),
+    (dict(mean=np.array([1, np.inf, 1], np.float32)), "no spread to standardise by"),
+    (dict(column_groups=(1, 1)), r"3 columns, 3 of them numbers; must be groups of \(1, 1\)"),
+    (dict(numbers=2), "3 columns, 2 of them numbers"),
+])  # fmt: skip
+def test_rows_that_mean_nothing_are_refused(tmp_path, changes, words):
+    splits = small()
+    changes = {name: getattr(splits, name) | value if isinstance(value, dict) else value for name, value in changes.items()}
+    with pytest.raises(UserError, match=words) as error:
+        save(small(**changes), tmp_path, {})
+    assert not list(tmp_path.iterdir()) and "\n" not in str(error.value)
+
+
+def test_a_class_may_be_missing_where_nothing_is_trained(tmp_path):
+    """Silence is never tested; the figures are those of the classes that occur."""
+    save(small(labels=small().labels | {"test": np.zeros(6, np.int64)}), tmp_path, {})
+    data = load(tmp_path, CPU)
+    predictions = torch.tensor([0, 0, 0, 1, 1, 1])
+    assert balanced_accuracy(predictions, data.test_labels) == accuracy(predictions, data.test_labels) == 50
+    assert json.loads((tmp_path / "card.json").read_text())["rows_per_class"]["test"] == [6, 0]
+
+
+def test_a_constant_column_stays_at_zero(tmp_path):
+    source, rows = settings.data(settings.load(), "segment")
+    table = pd.DataFrame(np.random.default_rng(0).random((100, 18)), columns=[f"c{k}" for k in range(18)]).assign(c3=5.0)
+    table["category"] = np.where(np.arange(100) % 2, "a", "b")
+    table.to_csv(tmp_path / segment.FILE, index=False, compression={"method": "zip", "archive_name": segment.FILE})
+    splits = segment.read(source, rows.model_copy(update={"train": 60, "test": 40}), tmp_path)
+    assert splits.mean[3] == 5 and splits.std[3] == 1 and splits.classes == ["a", "b"]
+    save(splits, tmp_path, {})
+    table.loc[7, "c5"] = np.inf
+    table.to_csv(tmp_path / segment.FILE, index=False, compression={"method": "zip", "archive_name": segment.FILE})
+    with pytest.raises(UserError, match=r"column 5 is inf"):
+        save(segment.read(source, rows.model_copy(update={"train": 60, "test": 40}), tmp_path), tmp_path, {})
+
+
+def test_clips_that_do_not_match_their_list_are_refused(speech, tmp_path):
+    source, (folder, _) = speech
+    table, clips = (folder / "clips.csv").read_text(), load_numpy((folder / "clips.safetensors").read_bytes())
+    silent = clips["lengths"].copy()
+    silent[:2] = 0, silent[:2].sum()
+    fewer = {"lengths": clips["lengths"][:-1], "samples": clips["samples"][: -int(clips["lengths"][-1])]}
+    for changes in ({"lengths": silent}, {"samples": clips["samples"][:-5]}, fewer):
+        (tmp_path / "clips.csv").write_text(table)
+        (tmp_path / "clips.safetensors").write_bytes(save_numpy(clips | changes))
+        with pytest.raises(UserError, match="do not match"):
+            spoken.read(source, SpokenRows(silence=0.1), tmp_path)
+
+
 def test_saved_and_loaded(tmp_path):
     splits = small()
     save(splits, tmp_path, {"name": "test"})
@@ -138,27 +215,18 @@ def test_saved_and_loaded(tmp_path):
     assert len(load(tmp_path, CPU).train) == 6
 
 
-@pytest.mark.parametrize("changes,words", [
-    (dict(inputs={"train": np.array([[1, np.nan, 1]], np.float32)}, labels={"train": np.array([0])}), "train row 0, column 1 is nan"),
-    (dict(classes=["a", "b", "c"]), "no training row of class 'c'"),
-    (dict(classes=["a"]), "labels must lie in 0..0"),
-])  # fmt: skip
-def test_rows_that_mean_nothing_are_refused(tmp_path, changes, words):
-    splits = small()
-    if "inputs" in changes:
-        changes = {name: getattr(splits, name) | value for name, value in changes.items()}
-    with pytest.raises(UserError, match=words):
-        save(small(**changes), tmp_path, {})
-    assert not list(tmp_path.iterdir())
-
-
 def test_altered_tensors_are_refused(tmp_path):
     save(small(), tmp_path, {})
     path = tmp_path / "tensors.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(UserError, match="not the file that card"):
+    for damaged in (bytes(content), bytes(content[:-1]), bytes(content[:20]), b""):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="not the file that card"):
+            load(tmp_path, CPU)
+    (tmp_path / "card.json").write_text(json.dumps({"sha256": hashlib.sha256(b"").hexdigest()}))  # whoever alters both
+    with pytest.raises(UserError, match="cannot be read"):
         load(tmp_path, CPU)
     (tmp_path / "card.json").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):

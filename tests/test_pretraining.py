@@ -4,13 +4,16 @@ import math
 import os
 import resource
 import signal
+import subprocess
+import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from imix import mixing, pretraining
+from imix import mixing, pretraining, resuming
 from imix.datasets import Dataset, nested_rows
 from imix.errors import Stopped, UserError
 from imix.evaluation import evaluate
@@ -79,7 +82,7 @@ def new(method, mix="imix", seed=0, **changes):
 def train(method, mix="imix", seed=0, resume=None, **changes):
     training = new(method, mix, seed, **changes)
     with tempfile.TemporaryDirectory() as folder:
-        pretraining.run(training, "test", resume or Path(folder, "state.pt"))
+        pretraining.run(training, "test", resume or Path(folder, "cell.state"))
     return training
 
 
@@ -130,18 +133,18 @@ def dies():
 @pytest.mark.parametrize("step", [23, 25])  # in the middle of an epoch of five steps, and between two
 def test_interrupted_equals_uninterrupted(method, step, tmp_path, monkeypatch):
     monkeypatch.setenv("IMIX_SAVE_SECONDS", "0")  # save after every step
-    resume = tmp_path / "states" / "state.pt"
+    resume = tmp_path / "states" / "cell.state"
     with pytest.raises(KeyboardInterrupt):
         pretraining.run(interrupt(new(method), step, dies), "test", resume)
     continued = new(method)
     pretraining.run(continued, "test", resume)
     assert_same(continued, train(method, resume=tmp_path / "other"))
-    assert [p.name for p in resume.parent.iterdir()] == ["state.pt"]
+    assert [p.name for p in resume.parent.iterdir()] == ["cell.state"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_step_and_saves(number, tmp_path):
-    resume, before = tmp_path / "state.pt", signal.getsignal(number)
+    resume, before = tmp_path / "cell.state", signal.getsignal(number)
     with pytest.raises(Stopped, match="test: stopped after epoch 1, step 3; run it again to continue") as stopped:
         pretraining.run(interrupt(new("moco"), 7, lambda: os.kill(os.getpid(), number)), "test", resume)
     assert stopped.value.signal == number and signal.getsignal(number) == before
@@ -156,14 +159,14 @@ def test_a_second_signal_ends_it_at_once(tmp_path):
         os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        pretraining.run(interrupt(new("npair"), 7, twice), "test", tmp_path / "state.pt")
+        pretraining.run(interrupt(new("npair"), 7, twice), "test", tmp_path / "cell.state")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_disk_that_is_full_costs_the_save_not_the_training(tmp_path, monkeypatch, capsys):
     """The system refuses to write more than 4 KB to any file from the middle of the training on."""
     monkeypatch.setenv("IMIX_SAVE_SECONDS", "0")
-    resume, limits, kept = tmp_path / "state.pt", resource.getrlimit(resource.RLIMIT_FSIZE), []
+    resume, limits, kept = tmp_path / "cell.state", resource.getrlimit(resource.RLIMIT_FSIZE), []
 
     def full():
         kept.append(resume.read_bytes())
@@ -174,44 +177,112 @@ def test_a_disk_that_is_full_costs_the_save_not_the_training(tmp_path, monkeypat
         pretraining.run(training, "test", resume)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert capsys.readouterr().err.count("state.pt: not saved") == 33  # of 40 steps
+    assert capsys.readouterr().err.count("cell.state: not saved") == 33  # of 40 steps
     assert_same(training, train("npair", resume=tmp_path / "other"))
-    assert resume.read_bytes() == kept[0] and {path.name for path in tmp_path.iterdir()} == {"state.pt", "other"}
+    assert resume.read_bytes() == kept[0] and {path.name for path in tmp_path.iterdir()} == {"cell.state", "other"}
 
 
 def test_states_are_bounded_in_number(tmp_path, monkeypatch):
     monkeypatch.setenv("IMIX_SAVE_SECONDS", "0")
-    for k in range(2 * pretraining.STATES):
-        path = tmp_path / (f"{k}.pt" if k % 2 else f".{k}.pt.{k}.tmp")
+    for k in range(2 * resuming.STATES):
+        path = tmp_path / (f"{k}.state" if k % 2 else f".{k}.state.{k}.tmp")
         path.write_bytes(b"")
         os.utime(path, (k, k))
-    train("npair", epochs=1, resume=tmp_path / "state.pt")
+    train("npair", epochs=1, resume=tmp_path / "cell.state")
     left = {path.name for path in tmp_path.iterdir()}
-    assert len(left) == pretraining.STATES and {"state.pt", f"{2 * pretraining.STATES - 1}.pt"} < left and "1.pt" not in left
+    assert len(left) == resuming.STATES and {"cell.state", f"{2 * resuming.STATES - 1}.state"} < left and "1.state" not in left
 
 
 def test_a_collapsed_encoder_is_flagged(tmp_path, capsys):
     training = new("npair", epochs=1, learning_rate=0.0001)
     original = training.method.encoder.forward
     training.method.encoder.forward = lambda inputs: original(inputs) * 1e-6 + 1
-    pretraining.run(training, "test", tmp_path / "state.pt")
+    pretraining.run(training, "test", tmp_path / "cell.state")
     assert training.history[-1]["collapsed"] == 1 and "collapsed: after epoch 1" in capsys.readouterr().err
     assert evaluate(training.method.encoder, training.views, training.dataset, PROBE, 0)["collapsed"] is True
     assert train("npair").history[-1]["collapsed"] == 0
 
 
 def test_a_damaged_state_is_told(tmp_path):
-    resume = tmp_path / "state.pt"
-    resume.write_bytes(b"nothing that was saved")
-    with pytest.raises(UserError, match=r"state.pt: not a saved training .* remove it to start afresh"):
-        train("npair", resume=resume)
+    resume = tmp_path / "cell.state"
+    training = new("moco")
+    resuming.save(*training.state(), resume)
+    whole = resume.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    for content in (b"", b"nothing that was saved", whole[:-1], whole[: len(whole) // 2], bytes(flipped)):
+        resume.write_bytes(content)
+        with pytest.raises(UserError, match=r"cell.state: not a saved training, or damaged; remove it to start afresh"):
+            train("moco", resume=resume)
+
+
+def test_a_state_is_exact(tmp_path):
+    one, other = new("moco"), new("moco", seed=1)
+    with Progress("test", 1000, 8) as progress:
+        for _ in range(7):
+            one.run_step(progress)
+    one.history[0] |= {"loss": 0.1 + 0.2, "feature_std": math.nan, "tiny": 5e-324}
+    resuming.save(*one.state(), tmp_path / "a.state")
+    other.load_state(*resuming.load(tmp_path / "a.state"))
+    (tensors, facts), (again, same) = one.state(), other.state()
+    assert facts["history"] and repr(facts) == repr(same) and tensors.keys() == again.keys()
+    assert all(torch.equal(tensors[name], again[name]) and tensors[name].dtype == again[name].dtype for name in tensors)
+    assert resuming.load(tmp_path / "none.state") is None
+
+
+def test_a_finished_training_is_kept_until_its_evaluation(tmp_path, monkeypatch):
+    """A kill before DVC has written down the outs would cost the whole training."""
+    monkeypatch.setenv("IMIX_RESUME", str(tmp_path))
+    identity = {"dataset": "segment", "method": "npair", "mix": "imix", "seed": 0}
+    paths = [resuming.resume_path(identity | changes, "a", torch.device("cpu")) for changes in ({}, {"settings": 1}, {"seed": 1})]
+    for path in paths:
+        resuming.save(*new("npair").state(), path)
+    for path in (paths[0], paths[2]):
+        resuming.finish(path)
+        assert resuming.load(path) is not None and not path.exists()
+    resuming.forget(identity)
+    assert resuming.load(paths[0]) is None and all(resuming.load(path) for path in paths[1:])
+
+
+def test_seconds_of_a_continued_training_are_those_of_both_processes(tmp_path):
+    resume = tmp_path / "cell.state"
+    with pytest.raises(Stopped):
+        pretraining.run(interrupt(new("npair"), 7, lambda: (time.sleep(0.3), os.kill(os.getpid(), signal.SIGTERM))), "test", resume)
+    continued = new("npair")
+    pretraining.run(continued, "test", resume)
+    assert 0.3 < continued.seconds < 5
+
+
+def test_a_training_is_done_by_one_process_at_a_time(tmp_path):
+    code = "import sys; from pathlib import Path; from imix import resuming; resuming.claim(Path(sys.argv[1]), 'x'); print('on'); input()"
+
+    def other(name, **options):
+        return subprocess.Popen([sys.executable, "-uc", code, str(tmp_path / name)], text=True, stdin=-1, stdout=-1, **options)
+
+    first = other("aa0000000000.state")
+    assert first.stdout.readline() == "on\n"
+    with pytest.raises(UserError, match="label: another process is at this training"):
+        resuming.claim(tmp_path / "aa0000000000.state", "label")
+    resuming.claim(tmp_path / "bb0000000000.state", "label")
+    first.kill()
+    first.communicate()
+    resuming.claim(tmp_path / "aa0000000000.state", "label")
 
 
 def test_resume_is_named_by_everything(monkeypatch):
-    paths = {pretraining.resume_path(identity, data) for identity in ({"seed": 0}, {"seed": 1}) for data in ("a", "b")}
-    assert len(paths) == 4
+    cpu, threads = torch.device("cpu"), torch.get_num_threads()
+    cell = {"dataset": "segment", "method": "moco", "mix": "imix"}
+
+    def paths():
+        return {resuming.resume_path(cell | {"seed": seed}, data, cpu) for seed in (0, 1) for data in ("a", "b")}
+
+    before = paths()
+    assert len(before) == 4 and before == paths()
+    torch.set_num_threads(threads + 1)  # rounds otherwise
+    assert not before & paths()
+    torch.set_num_threads(threads)
     monkeypatch.setenv("IMIX_RESUME", "elsewhere")
-    assert pretraining.resume_path({}, "a").parent.name == "elsewhere"
+    assert resuming.resume_path(cell | {"seed": 0}, "a", cpu).parent.name == "elsewhere"
 
 
 def test_sgd_is_torchs():
@@ -380,12 +451,12 @@ def test_a_loss_that_is_not_finite_ends_it_at_once(tmp_path, monkeypatch):
     training.step_loss = lambda rows: original(rows) * (math.nan if len(steps) == 7 else 1)
     count = training.optimiser.step
     training.optimiser.step = lambda rate: (steps.append(rate), count(rate))
-    words = r"test: the loss is not finite at step 8 \(epoch 2\), at a learning rate of .*; last good state: .*state.pt"
+    words = r"test: the loss is not finite at step 8 \(epoch 2\), at a learning rate of .*; last good state: .*cell.state"
     with pytest.raises(UserError, match=words):
-        pretraining.run(training, "test", tmp_path / "state.pt")
+        pretraining.run(training, "test", tmp_path / "cell.state")
     assert len(steps) == 8
-    state = torch.load(tmp_path / "state.pt", weights_only=True)
-    assert (state["epoch"], state["step"]) == (1, 2) and all(value.isfinite().all() for value in state["method"].values())
+    tensors, facts = resuming.load(tmp_path / "cell.state")
+    assert (facts["epoch"], facts["step"]) == (1, 2) and all(value.isfinite().all() for value in tensors.values())
     monkeypatch.delenv("IMIX_SAVE_SECONDS")
     with pytest.raises(UserError, match=r"not finite .* last good state: none was saved"):
         train("npair", learning_rate=1e18)
@@ -393,4 +464,18 @@ def test_a_loss_that_is_not_finite_ends_it_at_once(tmp_path, monkeypatch):
 
 def test_out_of_memory_says_what_to_change(tmp_path):
     with pytest.raises(UserError, match="test: out of memory at batch_size = 40: lower it"):
-        pretraining.run(interrupt(new("byol"), 3, lambda: torch.empty(1 << 52)), "test", tmp_path / "state.pt")
+        pretraining.run(interrupt(new("byol"), 3, lambda: torch.empty(1 << 52)), "test", tmp_path / "cell.state")
+
+
+def test_weights_that_are_not_finite_are_neither_saved_nor_judged(tmp_path, monkeypatch):
+    """The loss is computed before the step that spoils them."""
+    monkeypatch.setenv("IMIX_SAVE_SECONDS", "0")
+    training = new("npair", epochs=1)
+    step, count = training.optimiser.step, itertools.count()
+    training.optimiser.step = lambda rate: step(math.inf if next(count) == 2 else rate)
+    with pytest.raises(UserError, match=r"test: weights are not finite at step 3 \(epoch 1\).*; last good state: .*cell.state"):
+        pretraining.run(training, "test", tmp_path / "cell.state")
+    tensors, facts = resuming.load(tmp_path / "cell.state")
+    assert facts["step"] == 2 and all(tensor.isfinite().all() for tensor in tensors.values())
+    with pytest.raises(UserError, match="the encoder's features are not finite"):
+        evaluate(training.method.encoder, training.views, training.dataset, PROBE, 0)

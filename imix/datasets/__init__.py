@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from imix.settings import DrawnRows
 
 SPLITS = ("train", "validation", "test")
+CHECKSUMS = "checksums.json"  # of the raw files
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,27 @@ def source_module(name: str) -> Any:
     return import_module(f"imix.datasets.{'cifar' if name.startswith('cifar') else name}")
 
 
+def write_checksums(folder: Path) -> None:
+    """Write down what the raw files are: ``checksums.json``, SHA-256 by name."""
+    names = sorted(path.name for path in folder.iterdir() if path.name != CHECKSUMS and not path.name.startswith("."))
+    write_json(folder / CHECKSUMS, {name: sha256(folder / name) for name in names})
+
+
+def check_checksums(folder: Path) -> None:
+    """Hold raw files against what `write_checksums` wrote.
+
+    Raises:
+        UserError: a file that is missing, or another than was fetched.
+    """
+    try:
+        wanted = json.loads((folder / CHECKSUMS).read_text())
+        wrong = [name for name, digest in wanted.items() if sha256(folder / name) != digest]
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{folder}: cannot be read ({error}); `dvc repro fetch` brings it") from None
+    if wrong:
+        raise UserError(f"{folder / wrong[0]}: not the file that was fetched; `dvc repro -f fetch` brings it again")
+
+
 def save(splits: Splits, folder: Path, facts: dict[str, Any]) -> None:
     """Write ``tensors.safetensors`` and ``card.json`` (rows, classes, statistics, ``facts`` about the source).
 
@@ -122,16 +144,24 @@ def save(splits: Splits, folder: Path, facts: dict[str, Any]) -> None:
 
 
 def _check(splits: Splits, folder: Path) -> None:
+    shape, kind = splits.inputs["train"].shape[1:], splits.inputs["train"].dtype
     for name in SPLITS:
         inputs, labels = splits.inputs[name], splits.labels[name]
+        if not len(inputs):
+            raise UserError(f"{folder}: no {name} rows")
+        if (inputs.shape, inputs.dtype) != ((*labels.shape, *shape), kind):
+            raise UserError(f"{folder}: {name} is {inputs.dtype} {inputs.shape}; must be {kind} {(*labels.shape, *shape)}")
         if inputs.dtype.kind == "f" and not np.isfinite(inputs).all():
             row, column = np.argwhere(~np.isfinite(inputs))[0][:2]
             raise UserError(f"{folder}: {name} row {row}, column {column} is {inputs[row, column]}; numbers must be finite")
-        missing = set(range(len(splits.classes))) - set(labels.tolist())
-        if name == "train" and missing:
-            raise UserError(f"{folder}: no training row of class {splits.classes[min(missing)]!r}")
-        if len(labels) and not 0 <= labels.min() <= labels.max() < len(splits.classes):
+        if not 0 <= labels.min() <= labels.max() < len(splits.classes):
             raise UserError(f"{folder}: {name} labels must lie in 0..{len(splits.classes) - 1}")
+    if missing := set(range(len(splits.classes))) - set(splits.labels["train"].tolist()):
+        raise UserError(f"{folder}: no training row of class {splits.classes[min(missing)]!r}")
+    if not (np.isfinite(splits.mean).all() and np.isfinite(splits.std).all() and (splits.std > 0).all()):
+        raise UserError(f"{folder}: the training rows have no spread to standardise by: mean {splits.mean}, deviation {splits.std}")
+    if splits.column_groups and not sum(splits.column_groups) == shape[0] >= splits.numbers == len(splits.mean):
+        raise UserError(f"{folder}: {shape[0]} columns, {splits.numbers} of them numbers; must be groups of {splits.column_groups}")
 
 
 def load(folder: Path, device: torch.device) -> Dataset:
@@ -150,7 +180,8 @@ def load(folder: Path, device: torch.device) -> Dataset:
         if sha256(path) != card["sha256"]:
             raise UserError(f"{path}: not the file that card.json describes; `dvc repro -f preprocess` remakes it")
         tensors = load_file(path, str(device))
-    except (OSError, ValueError, SafetensorError) as error:
+        facts = {name: card[name] for name in ("classes", "carved", "column_groups", "numbers", "sha256")}
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UserError(f"{folder}: cannot be read ({error}); `dvc repro preprocess` makes it") from None
     fit, fit_labels = tensors.pop("train"), tensors.pop("train_labels")
     train, train_labels = fit, fit_labels
@@ -158,7 +189,6 @@ def load(folder: Path, device: torch.device) -> Dataset:
         train = torch.cat([fit, tensors["validation"]])
         train_labels = torch.cat([fit_labels, tensors["validation_labels"]])
         fit, fit_labels = train[: len(fit)], train_labels[: len(fit)]
-    facts = {name: card[name] for name in ("classes", "carved", "column_groups", "numbers", "sha256")}
     return Dataset(train=train, train_labels=train_labels, fit=fit, fit_labels=fit_labels, **tensors, **facts, card=card)
 
 

@@ -65,7 +65,7 @@ def _contents(path: Path) -> tuple[set[str], dict[str, set[str]], NDArray[np.int
     for name, content in members(path):
         directory, _, file = name.rpartition("/")
         if name in LISTS.values():
-            lists[name] = set(content.decode().split())
+            lists[name] = set(content.decode(errors="replace").split())
         elif file.endswith(".wav") and directory == BACKGROUND:
             recordings[name] = _samples(content, f"{path}: {name}")
         elif file.endswith(".wav"):

@@ -162,9 +162,12 @@ def read(source: SpokenSource, rows: SpokenRows, folder: Path) -> Splits:
 
     raw = load((folder / "clips.safetensors").read_bytes())
     utterances = list(csv.DictReader(io.StringIO((folder / "clips.csv").read_text())))
+    lengths = raw["lengths"]
+    if len(lengths) != len(utterances) or lengths.min() < 1 or lengths.sum() != len(raw["samples"]):
+        raise UserError(f"{folder}: {len(utterances)} utterances, {len(lengths)} clips, shortest of {lengths.min()} samples: do not match")
     generator = np.random.default_rng(source.seed)
     divisor = np.gcd(RATE, int(raw["rate"]))
-    spoken = np.split(raw["samples"], np.cumsum(raw["lengths"])[:-1])
+    spoken = np.split(raw["samples"], np.cumsum(lengths)[:-1])
     clips = np.zeros((len(spoken), RATE), np.int16)
     for clip, samples in zip(clips, spoken, strict=True):
         at_rate = resample_poly(samples.astype(np.float64), RATE // divisor, int(raw["rate"]) // divisor)[:RATE]

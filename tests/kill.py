@@ -1,0 +1,222 @@
+"""Kill stages at random moments, again and again, and hold what they give in the end against runs that nobody killed.
+
+    python -m tests.kill [--kills 25] [--dvc 3] [--seed 0] [--only moco ablate ...]
+
+SIGKILL falls at any time, when a save has begun, or when the first of the outs is there; states are saved after every step.
+As DVC does, the outs are removed before a stage starts again. Exits with 1 if a single byte differs from the uninterrupted
+run's, or a state that was saved is gone. Seconds and commits aside (tests/clones.py).
+"""
+
+import argparse
+import os
+import random
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from imix import resuming
+from tests import clones
+
+METHODS = ("npair", "moco", "byol", "supervised")
+HOW = ("any", "save", "save", "outs")  # what the moment of a kill is chosen by
+SAVING = {"IMIX_SAVE_SECONDS": "0"}
+
+
+def start(folder: Path, command: list[str], log: Path) -> int:
+    """Start a stage as a process of its own; returns its number.
+
+    One in five is ``python -m stages...``. The others are forks of this process, which has loaded torch already and runs the
+    same module in them: they spend their time on what is to be killed.
+    """
+    with log.open("w") as file:
+        if random.random() < 0.2:
+            return subprocess.Popen(command, cwd=folder, env=clones.ENVIRONMENT | SAVING, stdout=file, stderr=file).pid
+        if pid := os.fork():
+            return pid
+        try:
+            for number in (1, 2):
+                os.dup2(file.fileno(), number)
+            os.chdir(folder)
+            os.environ.update(clones.ENVIRONMENT | SAVING)
+            sys.argv = command[2:]
+            runpy.run_module(command[2], run_name="__main__")
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+
+
+def moments(folder: Path, outs: Path, pid: int) -> dict[str, Callable[[], bool]]:
+    """Ways to choose the moment: each says when it has come."""
+    pause, end, began = random.uniform(0, 0.02), time.monotonic() + random.uniform(0, 3), []
+
+    def saving() -> bool:
+        """At the beginning of any save of the first seconds of them."""
+        there = any((folder / ".resume").glob(f".*.{pid}.tmp"))
+        if there and not began:
+            began.append(time.monotonic() + random.uniform(0, 2))
+        return there and time.monotonic() > began[0]
+
+    def first_out() -> bool:
+        return bool((outs / "encoder.safetensors").exists() and not time.sleep(pause))
+
+    return {"any": lambda: time.monotonic() > end, "save": saving, "outs": first_out, "never": lambda: bool(time.sleep(0.01))}
+
+
+def kill_once(folder: Path, command: list[str], outs: Path, how: str) -> str | None:
+    """Start a stage, kill it, and say what it was doing; None if it was done first."""
+    log = folder / ".log.tmp"
+    pid, status = start(folder, command, log), (0, 0)
+    come = moments(folder, outs, pid)[how]
+    while status[0] == 0 and not come():
+        status = os.waitpid(pid, os.WNOHANG)
+    if status[0] == 0:
+        os.kill(pid, signal.SIGKILL)
+        status = os.waitpid(pid, 0)
+    said, code = log.read_text(), os.waitstatus_to_exitcode(status[1])
+    if code == 0:
+        return None
+    assert code == -signal.SIGKILL, said
+    if any((folder / ".resume").glob(f".*.{pid}.tmp")):
+        return "in the writing of a state"
+    if any(outs.glob(f".*.{pid}.tmp")):
+        return "in the writing of an out"
+    there = [name for name in ("encoder.safetensors", "history.csv", "provenance.json") if (outs / name).exists()]
+    if there:
+        return "between outs" if len(there) < 3 else "after the last out"
+    return "starting" if "->" not in said else "loading, in a step, or evaluating"
+
+
+def progress(folder: Path, outs: Path, keep: bool) -> tuple[int, list[tuple[int, int]]]:
+    """Results that stay, and epoch and step of every saved state; a damaged one raises."""
+    paths = [path for kind in ("state", "done") for path in (folder / ".resume").glob(f"*.{kind}")]
+    saved = [facts for path in paths for _, facts in [resuming.load(path)]]
+    return len(list(outs.glob("*.json"))) if keep else 0, sorted((facts["epoch"], facts["step"]) for facts in saved)
+
+
+def kill_until(
+    folder: Path, label: str, command: list[str], finish: Callable[[], dict[str, str]], outs: Path, kills: int, keep: bool
+) -> int:
+    """Kill a stage so many times and more, until it is done; return how many results differ."""
+    clones.run(folder, *command)
+    expected = finish()
+    fell, finished, wrong, lost = Counter(), 0, 0, 0
+    shutil.rmtree(outs)
+    before, where = progress(folder, outs, keep), ""
+    while fell.total() < kills or where is not None:
+        if not keep:
+            shutil.rmtree(outs, ignore_errors=True)
+        where = kill_once(folder, command, outs, random.choice(HOW) if fell.total() < kills else "never")
+        now = progress(folder, outs, keep)
+        if where is None:
+            finished, wrong = finished + 1, wrong + (finish() != expected)
+            shutil.rmtree(outs)
+            now = (0, [])
+        else:
+            fell[where] += 1
+            lost += now < before
+        before = now
+    shutil.rmtree(outs, ignore_errors=True)
+    print(f"{label}: {fell.total()} kills, {finished} results, {wrong} of them wrong, {lost} states lost")
+    for where, count in fell.most_common():
+        print(f"    {count:3d} {where}", flush=True)
+    return wrong + lost
+
+
+def stages(folder: Path, kills: int, only: list[str]) -> int:
+    """Kill trainings of every method, and an ablation."""
+    cell, wrong = {"dataset": "segment", "mix": "imix", "seed": 0}, 0
+    for name in ("settings", "fetch", "preprocess"):
+        clones.run(folder, *clones.stage(folder, name, **{} if name == "settings" else {"dataset": "segment"}))
+    for kind in ("pretrain", "evaluate"):
+        clones.run(folder, *clones.stage(folder, "code", kind=kind))
+    for method in sorted({*METHODS} & {*only}):
+        out, metrics = Path(f"data/encoders/segment/{method}/imix/0"), Path(f"data/metrics/segment/{method}/imix/0.json")
+
+        def finish(method: str = method, out: Path = out, metrics: Path = metrics) -> dict[str, str]:
+            clones.run(folder, *clones.stage(folder, "evaluate", method=method, **cell))
+            return clones.contents(folder, [str(out), str(metrics)])
+
+        command = clones.stage(folder, "pretrain", method=method, **cell)
+        wrong += kill_until(folder, f"pretrain {method}", command, finish, folder / out, kills, keep=False)
+    if "ablate" not in only:
+        return wrong
+    out = Path("data/ablations/controls/segment/0")
+    command = clones.stage(folder, "ablate", ablation="controls", dataset="segment", seed=0)
+    return wrong + kill_until(folder, "ablate", command, lambda: clones.contents(folder, [str(out)]), folder / out, kills, keep=True)
+
+
+def repro(folder: Path, seconds: float, how: str) -> str:
+    """Start `dvc repro` as from a terminal and end it in the middle; what it and its stage said.
+
+    ``group``: all of its processes are killed, as when power fails. ``dvc``: only DVC is; its stage goes on.
+    ``ctrl-c``: SIGINT to all of them, as a terminal does.
+    """
+    log, command = folder / ".log.tmp", [sys.executable, "-m", "dvc", "repro"]
+    with log.open("w") as file:  # not a pipe: a stage that goes on would keep it open
+        process = subprocess.Popen(
+            command, cwd=folder, env=clones.ENVIRONMENT | SAVING, start_new_session=True, stdout=file, stderr=subprocess.STDOUT
+        )
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            if how == "dvc":
+                process.kill()
+            else:
+                os.killpg(process.pid, signal.SIGINT if how == "ctrl-c" else signal.SIGKILL)
+        return f"[{process.wait()}]\n{log.read_text()}"
+
+
+def pipelines(folder: Path, reference: Path, kills: int) -> int:
+    """Kill `dvc repro` in every way and run it again."""
+    began = time.monotonic()
+    clones.run(reference, "dvc", "repro", **SAVING)
+    seconds, expected = time.monotonic() - began, clones.contents(reference, clones.outs(reference))
+    wrong = 0
+    for how in ("group", "dvc", "ctrl-c"):
+        for _ in range(kills):
+            for name in ("data", ".resume", "reports", ".dvc/cache", "dvc.lock"):
+                shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink(missing_ok=True)
+            said, runs = "", 0
+            while not said.startswith("[0]"):
+                said, runs = repro(folder, random.uniform(3, 0.7 * seconds) if runs < 3 else 1000, how), runs + 1
+                for line in said.splitlines():
+                    if line.startswith(("imix:", "ERROR", "WARNING")) or "another process" in line or ": stopped after" in line:
+                        print("   ", line)
+            differ = clones.contents(folder, clones.outs(folder)) != expected
+            wrong += differ
+            print(f"dvc repro, {how}: done in run {runs}; {'DIFFERENT' if differ else 'the same bytes'}", flush=True)
+    return wrong
+
+
+def main() -> None:
+    """Kill stages, then pipelines."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, number in (("kills", 25), ("dvc", 3), ("seed", 0), ("epochs", 8)):
+        parser.add_argument(f"--{name}", type=int, default=number)
+    parser.add_argument("--only", nargs="*", default=[*METHODS, "ablate"])
+    args, wrong = parser.parse_args(), 0
+    random.seed(args.seed)
+    with tempfile.TemporaryDirectory() as temporary:
+        grid = {"datasets": ["segment"], "mixes": ["imix"], "seeds": [0]}
+        if args.kills:
+            ablations = {"run": ["controls"], "datasets": ["segment"]}
+            wrong += stages(
+                clones.clone(Path(temporary, "stages"), grid | {"methods": [*METHODS]}, args.epochs, ablations), args.kills, args.only
+            )
+        if args.dvc:
+            one, two = (clones.clone(Path(temporary, name), grid | {"methods": ["npair", "moco"]}, 40) for name in ("one", "two"))
+            wrong += pipelines(one, two, args.dvc)
+    sys.exit(f"{wrong} results differ or are lost" if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
