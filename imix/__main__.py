@@ -9,7 +9,7 @@ from imix.errors import UserError, exit_cleanly
 NOTE = """
 Counts are 'left of all'; steps, operations (a multiplication and an addition are two), memory and time left are of what is left.
 Memory: of the largest process; rows, weights, what the backward pass keeps, features. Downloads are not timed.
-{time}
+Time: {time}; start-up as measured here; reading data and reporting as on one core of an AMD EPYC.
 {done}
 """
 DONE = (
@@ -44,8 +44,8 @@ def main() -> None:
     machine = costs.Machine(runtime.configure(0), args.rate, Path(os.environ.get("IMIX_RESUME", ".resume"), "timings.json"))
     cached = costs.cached(params)
     jobs = costs.plan(params, machine, cached)
-    time = f"Time: at {args.rate:g} operations a second" if args.rate else f"Time: from steps timed on this machine's {machine.device}"
-    time += "; data, reports and start-up as on one core of an AMD EPYC and here."
+    measured = f"as timed on this machine's {machine.device}, without what other programs take from one thread"
+    time = f"at {args.rate:g} operations a second" if args.rate else measured
     print(table.table(jobs, machine, args.cells))
     if args.memory:
         print(table.fits(jobs, args.memory * 1e9))

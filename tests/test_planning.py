@@ -202,7 +202,7 @@ def test_the_table_adds_up(fast):
     _, training, judging, start, total = (" ".join(line.split()) for line in lines)
     assert training == "pretrain (the grid's trainings) 1 of 2 1 of 2 1,000 2 3.00 2.0 h 4.0 h"
     assert judging == "evaluate (probes, kNN, baselines, transfer) 1 of 1 - - 1 5.00 90 s 90 s"
-    assert start == "start-up - - - - - 4.6 s 6.9 s"
+    assert start == "start-up - - - - - 4.7 s 7 s"
     assert total == "total 2 of 3 1 of 2 1,000 3 5.00 2.0 h 4.0 h"
     assert table.table(jobs, fast, cells=True).count("\n  a ") == 2
     assert table.fits(jobs, 6e9) == "Everything that is left fits into 6 GB.\n"
@@ -240,6 +240,17 @@ def test_every_form_can_be_timed(monkeypatch):
         assert timing.step_seconds("moco", cell.model_copy(update={"batch_size": 4}), rows, counting.Step(1, 1), device) > 0
         assert 0 < timing.encoding_seconds(cell, rows, counting.Encoding(1e10, 1, 1, 1), device) < 1
     assert 0 < timing.probing_seconds(8, 3, PROBE, device) < 1 and 0 < timing.figures_seconds(90, 50, 8, PROBE, device) < 10
+
+
+def test_large_batches_are_timed_by_small_ones(monkeypatch):
+    """A fixed cost of 3 s and 0.5 s an item, of which a sixteenth and a thirty-second of the batch are timed."""
+    sizes = []
+    monkeypatch.setattr(timing, "batch_seconds", lambda method, cell, rows, size, device: sizes.append(size) or 3 + size / 2)
+    cell = cell_settings("npair", batch_size=256, groups=2)
+    assert timing.step_seconds("npair", cell, ROWS, counting.Step(16 * timing.LARGEST, 1), torch.device("cpu")) == 3 + 256 / 2
+    assert timing.step_seconds("npair", cell, ROWS, counting.Step(timing.LARGEST, 1), torch.device("cpu")) == 3 + 256 / 2
+    assert sizes == [16, 8, 256]
+    assert timing.step_seconds("npair", cell, ROWS, counting.Step(1e9 * timing.LARGEST, 1), torch.device("cpu")) == (3 + 2) * 256 / 4
 
 
 def test_a_start_is_measured(tmp_path):

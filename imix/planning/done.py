@@ -9,6 +9,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ import torch
 import yaml
 
 from imix import settings
+from imix.errors import UserError
 from imix.files import DATA
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -113,7 +115,7 @@ class Cached:
     def _have(self, path: str, value: str) -> bool:
         """Whether an output lies in the cache, or, where it is not kept there, in the repository."""
         if not self._object(value).exists():
-            return Path(path).is_file() and md5(Path(path)) == value
+            return Path(path).exists() and md5(Path(path)) == value
         return all(self._object(each["md5"]).exists() for each in self._listing(value))
 
     def variants(self, ablation: str, dataset: str, seed: int, probe: settings.Probe, asked: list[settings.Variant]) -> list[bool]:
@@ -135,13 +137,19 @@ class Cached:
 
 
 def cached(params: settings.Params) -> Cached | None:
-    """What DVC has of this repository; None where there is none."""
-    from dvc.exceptions import NotDvcRepoError
+    """What DVC has of this repository; None where there is none.
+
+    Raises:
+        UserError: DVC cannot read its files.
+    """
+    from dvc.exceptions import DvcException, NotDvcRepoError
 
     try:
         return Cached(params)
     except NotDvcRepoError:
         return None
+    except DvcException as error:
+        raise UserError(f"DVC: {' '.join(str(error).split())}") from None
 
 
 def _graph(params: settings.Params, root: Path) -> Iterator[Stage]:
@@ -160,7 +168,13 @@ def _graph(params: settings.Params, root: Path) -> Iterator[Stage]:
 def _entries(runs: Path) -> Iterator[dict[str, Any]]:
     """What ran: entries of dvc.lock and of the run-cache."""
     lock = Path("dvc.lock")
-    if lock.exists():
-        yield from yaml.load(lock.read_text(), Loader)["stages"].values()
+    try:
+        known = yaml.load(lock.read_text(), Loader) if lock.exists() else {}
+        yield from known.get("stages", {}).values()
+    except (yaml.YAMLError, AttributeError):
+        raise UserError(f"{lock}: not what DVC writes; `git checkout {lock}` brings it back") from None
     for path in runs.glob("*/*/*"):
-        yield yaml.load(path.read_text(), Loader)
+        with suppress(OSError, yaml.YAMLError):  # DVC may be at work
+            entry = yaml.load(path.read_text(), Loader)
+            if isinstance(entry, dict) and "cmd" in entry:
+                yield entry

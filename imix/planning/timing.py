@@ -26,7 +26,7 @@ from imix.pretraining import Training
 
 WARM, STEPS, SECONDS = 2, 5, 0.5  # steps before timing; timed ones at least, unless SLOW, and for so long at least
 SLOW = 1.0  # seconds of a step of which one is warm-up and two are timed
-LARGEST = 1e11  # operations of a timed step; of larger ones, a smaller batch is timed and scaled
+LARGEST = 1e11  # operations of a timed step; of larger ones, smaller batches are timed
 # what every stage of this project needs, torch among it
 START = """
 import imix.checkpoints, imix.evaluation, imix.pretraining
@@ -86,11 +86,21 @@ def seconds(work: Callable[[], Any], device: torch.device) -> float:
 
 
 def step_seconds(method: str, cell: settings.Pretraining, rows: Form, step: Step, device: torch.device) -> float:
-    """Seconds of one step, views included."""
+    """Seconds of one step, views included; of a batch too large to time, from two smaller ones, on a line."""
     share = min(1.0, LARGEST / max(step.operations, 1))
-    size = max(2 * cell.groups, int(cell.batch_size * share) // cell.groups * cell.groups)
-    smaller = cell.model_copy(update={"batch_size": size, "fraction": 1.0})
-    training = Training(random_dataset(rows, size, device), method, smaller, 0)
+    size, half = (max(2, int(cell.batch_size * part) // cell.groups) * cell.groups for part in (share, share / 2))
+    taken = batch_seconds(method, cell, rows, size, device)
+    if size >= cell.batch_size:
+        return taken
+    if half == size:
+        return taken * cell.batch_size / size
+    item = (taken - batch_seconds(method, cell, rows, half, device)) / (size - half)
+    return taken + max(item, 0) * (cell.batch_size - size)
+
+
+def batch_seconds(method: str, cell: settings.Pretraining, rows: Form, size: int, device: torch.device) -> float:
+    """Seconds of one step of a batch of this size."""
+    training = Training(random_dataset(rows, size, device), method, cell.model_copy(update={"batch_size": size, "fraction": 1.0}), 0)
 
     def work() -> None:
         loss = training.step_loss(torch.randperm(size))
@@ -98,7 +108,7 @@ def step_seconds(method: str, cell: settings.Pretraining, rows: Form, step: Step
         training.optimiser.step(1e-6)
         float(loss.detach())
 
-    return seconds(work, device) * cell.batch_size / size
+    return seconds(work, device)
 
 
 def encoding_seconds(domain: settings.Domain, rows: Form, encoder: Encoding, device: torch.device) -> float:
@@ -121,8 +131,11 @@ def probing_seconds(features: int, classes: int, probe: settings.Probe, device: 
 def figures_seconds(train: int, test: int, features: int, probe: settings.Probe, device: torch.device) -> float:
     """Seconds of the figures that need no training; of large feature matrices, smaller ones are timed and scaled."""
     sizes = [train, test, features]
-    while figures(*sizes) > LARGEST / 20:
-        sizes = [max(2, size * 3 // 4) for size in sizes]
+    while figures(*sizes) > LARGEST / 20:  # fewer rows first: choosing neighbours does not depend on the features
+        if min(sizes[:2]) > 2 * sizes[2]:
+            sizes = [sizes[0] * 3 // 4, sizes[1] * 3 // 4, sizes[2]]
+        else:
+            sizes = [max(2, size * 3 // 4) for size in sizes]
     x, y = torch.randn(sizes[0], sizes[2], device=device), torch.randn(sizes[1], sizes[2], device=device)
     labels = [torch.arange(len(z), device=device) % 10 for z in (x, y)]
 
