@@ -3,6 +3,7 @@
 import copy
 import csv
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -103,6 +104,20 @@ def kept(clone):
 
 def test_a_second_run_runs_nothing(clone):
     assert clone.stages_run("dvc", "repro") == set()
+
+
+def test_the_plan_leaves_out_what_need_not_run(clone):
+    def left(*changes: str) -> dict[str, str]:
+        output = clone.run("python", "-m", "imix", "plan", "--rate", "1e12", *(word for change in changes for word in ("-S", change)))
+        rows = [re.split(r"  +", line) for line in output.splitlines()[1:9]]
+        return {row[0].split(" (")[0]: row[1] + ", " + row[2] for row in rows}
+
+    blocks = clone.params()["ablation"]
+    ablated = sum(len(blocks[name]["values"]) * len(blocks[name]["mixes"]) for name in BLOCKS)
+    assert left()["total"] == f"0 of {len(ALL) + len(ABLATIONS) + 9}, 0 of {4 + ablated}"
+    changed = left("cell.segment.moco.imix.temperature=0.3", "ablation.mixing.values.half.alpha=0.3")
+    assert (changed["data"], changed["pretrain"], changed["evaluate"]) == ("0 of 2, -", "1 of 4, 1 of 4", "1 of 5, -")
+    assert changed["ablate"] == f"2 of {len(ABLATIONS)}, 3 of {ablated}"  # `contrast` asks the changed cell two questions
 
 
 def test_git_sees_no_data(clone):

@@ -240,7 +240,7 @@ def test_a_finished_training_is_kept_until_its_evaluation(tmp_path, monkeypatch)
     for path in (paths[0], paths[2]):
         resuming.finish(path)
         assert resuming.load(path) is not None and not path.exists()
-    resuming.forget(identity)
+    resuming.forget(*identity.values())
     assert resuming.load(paths[0]) is None and all(resuming.load(path) for path in paths[1:])
 
 

@@ -44,8 +44,9 @@ from imix.settings.training import (
 )
 
 __all__ = [
-    "ABLATIONS", "FOLDER", "NAME", "PRETRAINING", "ROWS", "SIZES", "SUPERVISED", "Ablations", "CommandRows", "Domain", "DrawnRows", "Grid", "ImageViews",
-    "MLPEncoder", "Method", "Mix", "Params", "PlacedRows", "Pretraining", "Probe", "Projection", "ResNetEncoder", "Seed", "Source",
-    "SpeechViews", "SplitRows", "SpokenRows", "SpokenSource", "StandardisedRows", "Strict", "TabularViews", "Transfer", "Variant",
-    "Variants", "VerifiedSource", "check", "data", "domain", "entry", "load", "read", "resolve", "resolved", "splits", "variants", "write",
+    "ABLATIONS", "FOLDER", "NAME", "PRETRAINING", "ROWS", "SIZES", "SUPERVISED", "Ablations", "CommandRows", "Domain", "DrawnRows",
+    "Grid", "ImageViews", "MLPEncoder", "Method", "Mix", "Params", "PlacedRows", "Pretraining", "Probe", "Projection", "ResNetEncoder",
+    "Seed", "Source", "SpeechViews", "SplitRows", "SpokenRows", "SpokenSource", "StandardisedRows", "Strict", "TabularViews", "Transfer",
+    "Variant", "Variants", "VerifiedSource", "check", "data", "domain", "entry", "load", "read", "resolve", "resolved", "splits",
+    "variants", "write",
 ]  # fmt: skip

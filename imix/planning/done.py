@@ -1,0 +1,180 @@
+"""What DVC need not run again: stages whose command and dependencies were seen before, with their outputs in DVC's cache.
+
+The graph is DVC's own, of the parameters that are planned with; what was seen stands in dvc.lock and in the run-cache.
+Nothing is run, written or checked out.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+
+from imix import settings
+from imix.errors import UserError
+from imix.files import DATA
+
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+Hashes = dict[str, str]  # of paths: md5; with .dir at the end a folder's
+ANY = "any"  # of a folder that many stages write into, all of which are done
+
+
+class Stage(NamedTuple):
+    """One stage of the graph."""
+
+    command: str
+    deps: list[str]
+    outs: list[str]
+
+
+def md5(path: Path) -> str:
+    """DVC's hash of a file, or of a folder without what .dvcignore names."""
+    if path.is_file():
+        return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    files = [file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".") and "__pycache__" not in file.parts]
+    names = sorted(file.relative_to(path).as_posix() for file in files)
+    listing = [{"md5": md5(path / name), "relpath": name} for name in names]
+    return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+class Cached:
+    """DVC's memory of this repository, asked about ``params``.
+
+    Raises:
+        dvc.exceptions.NotDvcRepoError: the current folder is in no DVC repository.
+    """
+
+    def __init__(self, params: settings.Params) -> None:
+        from dvc.repo import Repo
+
+        with Repo() as repo:
+            self.objects = Path(repo.cache.local.path)
+            runs = Path(repo.cache.legacy.path, "runs")
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            settings.write(params, root / settings.FOLDER, root / settings.ABLATIONS)
+            files = [*root.rglob("*.json"), root / settings.FOLDER, root / settings.ABLATIONS]
+            self.settings = {path.relative_to(root).as_posix(): md5(path) for path in files}
+            self.stages = list(_graph(params, root))
+        self.writer = {out: stage for stage in self.stages for out in stage.outs}
+        self.seen: dict[str, list[tuple[Hashes, Hashes]]] = {}
+        for entry in _entries(runs):
+            deps, outs = ({each["path"]: each.get("md5", "") for each in entry.get(kind, [])} for kind in ("deps", "outs"))
+            self.seen.setdefault(entry["cmd"], []).append((deps, outs))
+        self.found = cache(self._found)  # type: ignore[method-assign]
+
+    def done(self, output: Path) -> bool:
+        """Whether the stage that writes ``output`` need not run."""
+        return self.found(output.as_posix()) is not None
+
+    def _found(self, output: str) -> Hashes | None:
+        """Hashes of the outputs of the stage that writes ``output``, if they can be had without running it."""
+        stage = self.writer.get(output)
+        if stage is None:
+            return None
+        if output in self.settings:  # of other parameters than params.yaml's, perhaps: what they resolve to decides
+            seen = [outs for _, outs in self.seen.get(stage.command, []) if outs.get(output) == self.settings[output]]
+            return next((outs for outs in seen if all(self._have(*out) for out in outs.items())), None)
+        now = {path: self.hash(path) for path in stage.deps}
+        for deps, outs in self.seen.get(stage.command, []):
+            same = deps.keys() == now.keys() and all(now[path] in (ANY, deps[path]) for path in deps)
+            if same and all(self._have(path, value) for path, value in outs.items()):
+                return outs
+        return None
+
+    def hash(self, path: str) -> str:
+        """What a dependency's hash is or will be; empty if that is not known before stages have run."""
+        if path in self.settings:
+            return self.settings[path]
+        inside = [out for out in self.writer if out.startswith(path + "/")]
+        if inside:  # a folder of many stages' outputs
+            return ANY if all(self.found(out) is not None for out in inside) else ""
+        for out in (path, *map(str, Path(path).parents)):
+            if out in self.writer:
+                found = self.found(out)
+                return self._member(found[out], path[len(out) + 1 :]) if found else ""
+        return md5(Path(path)) if Path(path).exists() else ""
+
+    def _member(self, value: str, name: str) -> str:
+        """The hash of a file inside a cached folder; of the folder itself if ``name`` is empty."""
+        return {each["relpath"]: each["md5"] for each in self._listing(value)}[name] if name else value
+
+    def _listing(self, value: str) -> list[dict[str, str]]:
+        return json.loads(self._object(value).read_text()) if value.endswith(".dir") else []
+
+    def _object(self, value: str) -> Path:
+        return self.objects / value[:2] / value[2:]
+
+    def _have(self, path: str, value: str) -> bool:
+        """Whether an output lies in the cache, or, where it is not kept there, in the repository."""
+        if not self._object(value).exists():
+            return Path(path).exists() and md5(Path(path)) == value
+        return all(self._object(each["md5"]).exists() for each in self._listing(value))
+
+    def variants(self, ablation: str, dataset: str, seed: int, probe: settings.Probe, asked: list[settings.Variant]) -> list[bool]:
+        """Which variants' results lie in the ablation's folder, under the names that `stages.ablate` gives them."""
+        folder = DATA / "ablations" / ablation / dataset / str(seed)
+        texts = [Path("stages/ablate.py").read_text()]
+        for name in ("pretrain", "evaluate"):
+            value = self.hash((DATA / "code" / f"{name}.txt").as_posix())
+            texts.append(self._object(value).read_text() if value else "")
+        card = self.hash((DATA / dataset / "tensors" / "card.json").as_posix())
+        sha256 = json.loads(self._object(card).read_text())["sha256"] if card else ""
+        done = []
+        for v in asked:
+            identity = {"ablation": ablation, "dataset": dataset, "seed": seed, "method": v.method, "mix": v.mix, "value": v.value}
+            identity["settings"] = v.pretraining().model_dump()
+            inputs = json.dumps([identity, probe.model_dump(), texts, sha256, torch.__version__], sort_keys=True)
+            done.append((folder / f"{v.value}.{v.method}.{v.mix}.{hashlib.sha256(inputs.encode()).hexdigest()[:16]}.json").exists())
+        return done
+
+
+def cached(params: settings.Params) -> Cached | None:
+    """What DVC has of this repository; None where there is none.
+
+    Raises:
+        UserError: DVC cannot read its files.
+    """
+    from dvc.exceptions import DvcException, NotDvcRepoError
+
+    try:
+        return Cached(params)
+    except NotDvcRepoError:
+        return None
+    except DvcException as error:
+        raise UserError(f"DVC: {' '.join(str(error).split())}") from None
+
+
+def _graph(params: settings.Params, root: Path) -> Iterator[Stage]:
+    """The stages that DVC makes of dvc.yaml and the parameters, asked in an empty repository at ``root``."""
+    from dvc.repo import Repo
+
+    (root / ".dvc").mkdir()
+    (root / ".dvc" / "config").write_text(f"[core]\n    no_scm = true\n    analytics = false\n    site_cache_dir = {root / 'site'}\n")
+    (root / "params.yaml").write_text(yaml.safe_dump(params.model_dump(mode="json")))
+    shutil.copy("dvc.yaml", root)
+    with Repo(str(root)) as repo:
+        for stage in repo.index.stages:
+            yield Stage(stage.cmd, [dep.def_path for dep in stage.deps], [out.def_path for out in stage.outs])
+
+
+def _entries(runs: Path) -> Iterator[dict[str, Any]]:
+    """What ran: entries of dvc.lock and of the run-cache."""
+    lock = Path("dvc.lock")
+    try:
+        known = yaml.load(lock.read_text(), Loader) if lock.exists() else {}
+        yield from known.get("stages", {}).values()
+    except (yaml.YAMLError, AttributeError):
+        raise UserError(f"{lock}: not what DVC writes; `git checkout {lock}` brings it back") from None
+    for path in runs.glob("*/*/*"):
+        with suppress(OSError, yaml.YAMLError):  # DVC may be at work
+            entry = yaml.load(path.read_text(), Loader)
+            if isinstance(entry, dict) and "cmd" in entry:
+                yield entry
