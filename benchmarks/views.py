@@ -75,7 +75,7 @@ def speech_pairs(device: torch.device) -> None:
     clips = (rng.standard_normal((BATCH // 4, RATE)) * 3000).astype(np.int16)
     noise = (rng.standard_normal((6, 10 * RATE)) * 500).astype(np.int16)
     tensors, generator, filters = torch.from_numpy(clips).to(device), torch.Generator(), mel_filters().numpy()
-    views = SpeechDomain(SPEECH, torch.zeros(1, device=device), torch.ones(1, device=device), torch.from_numpy(noise).to(device))
+    views = SpeechDomain(SPEECH, torch.zeros(1, device=device), torch.ones(1, device=device), torch.from_numpy(noise.reshape(-1, RATE)).to(device))
     compare(
         f"speech views, {len(clips)} pairs",
         lambda: [views(tensors, which, generator) for which in (0, 1)],
