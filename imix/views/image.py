@@ -117,7 +117,7 @@ def luma(images: Tensor) -> Tensor:
 
 
 def blend(images: Tensor, factor: Tensor, other: Tensor) -> Tensor:
-    """Blend every image with black (``other`` 0), its mean brightness (1) or its grey image (2): ``factor`` of the image, 1 - factor of that.
+    """Blend every image, by ``factor``, with black (``other`` 0), its mean brightness (1) or its grey image (2).
 
     All three are a matrix over the channels and a shift, so that one product serves items of any kind; then clamped, as torchvision does.
 
