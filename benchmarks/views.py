@@ -6,21 +6,22 @@ from PIL import Image
 from torchvision import transforms
 
 from benchmarks import compare, start
-from imix.settings import ImageViews, SpeechViews
+from imix.settings import ImageViews, SpeechViews, TabularViews
 from imix.views.image import Views as ImageDomain
 from imix.views.speech import FRAMES, HOP, N_FFT, RATE, mel_filters
 from imix.views.speech import Views as SpeechDomain
+from imix.views.tabular import Views as TabularDomain
 
-BATCH = 256
+BATCHES = (50, 256)
 IMAGES = ImageViews(
     kind="image", scale=[0.2, 1.0], jitter=[0.4, 0.4, 0.4, 0.1], jitter_probability=0.8, grey_probability=0.2, flip_probability=0.5
 )
 SPEECH = SpeechViews(kind="speech", probability=0.5, amplitude=[0.7, 1.1], speed=0.2, stretch=0.2, shift=8, noise=0.45)
 
 
-def image_pairs(device: torch.device) -> None:
+def image_pairs(device: torch.device, size: int) -> None:
     """CIFAR's views: two of every image of a batch."""
-    images = torch.randint(256, (BATCH, 3, 32, 32), dtype=torch.uint8, device=device)
+    images = torch.randint(256, (size, 3, 32, 32), dtype=torch.uint8, device=device)
     views, generator = ImageDomain(IMAGES, torch.full((3,), 0.5, device=device), torch.full((3,), 0.25, device=device)), torch.Generator()
     pipeline = transforms.Compose([
         transforms.RandomResizedCrop(32, (0.2, 1.0)), transforms.RandomHorizontalFlip(),
@@ -28,7 +29,7 @@ def image_pairs(device: torch.device) -> None:
         transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.25,) * 3)])  # fmt: skip
     pictures = [Image.fromarray(image.permute(1, 2, 0).cpu().numpy()) for image in images]
     compare(
-        f"image views, {BATCH} pairs",
+        f"image views, {size} pairs",
         lambda: [views(images, which, generator) for which in (0, 1)],
         lambda: [torch.stack([pipeline(picture) for picture in pictures]) for _ in (0, 1)],
     )
@@ -69,13 +70,15 @@ def one_clip(clip: np.ndarray, noise: np.ndarray, filters: np.ndarray, rng: np.r
     return np.maximum(decibels - decibels.max(), -80).astype(np.float32)
 
 
-def speech_pairs(device: torch.device) -> None:
+def speech_pairs(device: torch.device, size: int) -> None:
     """Two views of every clip of a batch."""
     rng = np.random.default_rng(0)
-    clips = (rng.standard_normal((BATCH // 4, RATE)) * 3000).astype(np.int16)
+    clips = (rng.standard_normal((size, RATE)) * 3000).astype(np.int16)
     noise = (rng.standard_normal((6, 10 * RATE)) * 500).astype(np.int16)
     tensors, generator, filters = torch.from_numpy(clips).to(device), torch.Generator(), mel_filters().numpy()
-    views = SpeechDomain(SPEECH, torch.zeros(1, device=device), torch.ones(1, device=device), torch.from_numpy(noise).to(device))
+    views = SpeechDomain(
+        SPEECH, torch.zeros(1, device=device), torch.ones(1, device=device), torch.from_numpy(noise.reshape(-1, RATE)).to(device)
+    )
     compare(
         f"speech views, {len(clips)} pairs",
         lambda: [views(tensors, which, generator) for which in (0, 1)],
@@ -83,11 +86,31 @@ def speech_pairs(device: torch.device) -> None:
     )
 
 
+def tabular_pairs(device: torch.device, size: int) -> None:
+    """CovType's views: two of every row of 10 numbers and 44 flags."""
+    rows, mean, std = torch.randn(size, 54, device=device), torch.zeros(10, device=device), torch.ones(10, device=device)
+    views, generator = TabularDomain(TabularViews(kind="tabular", masking=[0.2, 0.2]), mean, std, 10), torch.Generator()
+    array, rng = rows.cpu().numpy(), np.random.default_rng(0)
+
+    def one_row(row: np.ndarray) -> np.ndarray:
+        view = row.copy()
+        view[:10] = np.where(rng.random(10) < 0.2, 0, (view[:10] - 0.0) / 1.0)
+        return view
+
+    compare(
+        f"tabular views, {size} pairs",
+        lambda: [views(rows, which, generator) for which in (0, 1)],
+        lambda: [np.stack([one_row(row) for row in array]) for _ in (0, 1)],
+    )
+
+
 def main() -> None:
-    """Print both ratios."""
+    """Print the ratios; a quarter as many clips as images."""
     device = start()
-    image_pairs(device)
-    speech_pairs(device)
+    for size in BATCHES:
+        image_pairs(device, size)
+        speech_pairs(device, size // 4)
+        tabular_pairs(device, size)
 
 
 if __name__ == "__main__":

@@ -116,51 +116,83 @@ def luma(images: Tensor) -> Tensor:
     return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
 
-def _towards(images: Tensor, other: Tensor | float, factor: Tensor) -> Tensor:
-    return (factor * images + (1 - factor) * other).clamp_(0, 1)
+def blend(images: Tensor, factor: Tensor, other: Tensor) -> Tensor:
+    """Blend every image, by ``factor``, with black (``other`` 0), its mean brightness (1) or its grey image (2).
+
+    All three are a matrix over the channels and a shift, so that one product serves items of any kind; then clamped, as torchvision does.
+
+    Args:
+        images: (N, C, H, W) in 0..1. factor: (N,). other: (N,) int64.
+    """
+    channels = images.shape[1]
+    weights = torch.tensor(LUMA if channels == 3 else [1.0], device=images.device)
+    rest = 1 - factor
+    shift = rest * (other == 1) * (images.mean((2, 3)) @ weights)
+    matrix = torch.diag_embed(factor[:, None].expand(-1, channels)) + (rest * (other == 2))[:, None, None] * weights
+    return torch.baddbmm(shift[:, None, None], matrix, images.flatten(2)).clamp_(0, 1).view_as(images)
 
 
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
     """Blend with black; ``factor`` (N, 1, 1, 1)."""
-    return _towards(images, 0.0, factor)
+    return blend(images, factor.flatten(), torch.zeros(len(images), device=images.device))
 
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
     """Blend with the image's mean brightness; ``factor`` (N, 1, 1, 1)."""
-    return _towards(images, luma(images).mean((1, 2, 3), keepdim=True), factor)
+    return blend(images, factor.flatten(), torch.full((len(images),), 1, device=images.device))
 
 
 def saturation(images: Tensor, factor: Tensor) -> Tensor:
     """Blend with the grey image; ``factor`` (N, 1, 1, 1)."""
-    return _towards(images, luma(images), factor)
+    return blend(images, factor.flatten(), torch.full((len(images),), 2, device=images.device))
 
 
 def hue(images: Tensor, turn: Tensor) -> Tensor:
-    """Turn the hue by ``turn`` (N, 1, 1, 1) of a circle, value and saturation (HSV) unchanged."""
-    value, place = images.max(1, keepdim=True)
-    chroma = value - images.amin(1, keepdim=True)
+    """Turn the hue by ``turn`` (N, 1, 1, 1) of a circle, value and saturation (HSV) unchanged.
+
+    Hue in sixths of the circle, 0 at red, is read from the greatest channel and the difference of the two others. A channel lies
+    above the least by the chroma times a trapezoid round its own place on the circle.
+    """
     red, green, blue = images.split(1, dim=1)
-    safe = chroma.clamp_min(1e-12)
-    sixth = torch.where(place == 0, (green - blue) / safe, torch.where(place == 1, (blue - red) / safe + 2, (red - green) / safe + 4))
-    offset = torch.tensor([5.0, 3.0, 1.0], device=images.device).view(1, 3, 1, 1)  # of red, green and blue round the circle
-    k = (offset + sixth + 6 * turn) % 6
-    return value - chroma * torch.minimum(k, 4 - k).clamp(0, 1)
+    value = torch.maximum(torch.maximum(red, green), blue)
+    least = torch.minimum(torch.minimum(red, green), blue)
+    chroma = value - least
+    is_red, is_green = red == value, green == value
+    place = torch.where(is_red, green - blue, torch.where(is_green, blue - red, red - green)).div_(chroma.clamp_min(1e-12))
+    place += torch.where(is_red, 0.0, torch.where(is_green, 2.0, 4.0)).add_(6 * turn)
+    place -= (place / 6).floor_().mul_(6)  # in 0..6; a third of the time of a remainder
+    shares = [(place - 3).abs_().sub_(1), 2 - (place - 2).abs_(), 2 - (place - 4).abs_()]
+    return torch.cat([share.clamp_(0, 1).mul_(chroma).add_(least) for share in shares], dim=1)
 
 
 def jitter(images: Tensor, strength: list[float], rows: Tensor, generator: torch.Generator) -> Tensor:
     """Change brightness, contrast, saturation and hue of the chosen rows, in an order of its own for every item.
 
+    Sorted by the place of hue in their order, the items that are blended in a given slot before hue are the last of them, those
+    blended in it after hue the first: slices, and hue itself is turned for all of them at once.
+
     Args:
         images: (N, C, H, W) in 0..1; changed in place. Saturation and hue mean nothing to one channel.
         strength: factors from 1 - s to 1 + s for the first three, turns from -s to s for hue. rows: (M,) on the host.
     """
-    transforms = [brightness, contrast, saturation, hue][: 2 if images.shape[1] == 1 else 4]
+    coloured = images.shape[1] == 3
+    slots = 4 if coloured else 2
     centre = torch.tensor([1.0, 1.0, 1.0, 0.0])
     factor = centre + uniform((len(rows), 4), -1, 1, generator) * torch.tensor(strength)
-    order = torch.rand(len(rows), len(transforms), generator=generator).argsort(1)
-    for slot in range(len(transforms)):
-        for k, transform in enumerate(transforms):
-            here = (order[:, slot] == k).nonzero()[:, 0]
-            items = rows[here].to(images.device)
-            images[items] = transform(images[items], factor[here, k].view(-1, 1, 1, 1).to(images.device))
-    return images
+    order = torch.rand(len(rows), slots, generator=generator).argsort(1)
+    hue_slot, by_hue = (order == 3).long().argmax(1).sort() if coloured else (torch.full((len(rows),), slots), torch.arange(len(rows)))
+    order, rows = order[by_hue], rows[by_hue]
+    factor = factor[by_hue].gather(1, order).to(images.device)  # (M, slots), as they are applied
+    turn = factor.gather(1, hue_slot.clamp(max=slots - 1)[:, None].to(images.device)).view(-1, 1, 1, 1)
+    ends = torch.searchsorted(hue_slot, torch.arange(slots + 1)).tolist()  # items of an earlier hue than the slot
+    order, rows = order.to(images.device), rows.to(images.device)
+    work = images.index_select(0, rows)
+    for slot in range(slots - coloured):
+        late = slice(ends[slot + 1], None)
+        work[late] = blend(work[late], factor[late, slot], order[late, slot])
+    if coloured:
+        work = hue(work, turn)
+    for slot in range(1, slots if coloured else 0):
+        early = slice(ends[slot])
+        work[early] = blend(work[early], factor[early, slot], order[early, slot])
+    return images.index_copy_(0, rows, work)
