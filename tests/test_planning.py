@@ -178,6 +178,13 @@ def test_what_dvc_has_is_done(fetched, monkeypatch):
     rest = ["code/evaluate.txt", "encoders/segment/npair/none/0"]  # never made
     assert left() == rest == left({"cell.segment.npair.none.epochs": "7"})
     assert left({"data.segment.rows.test": "800"}) == ["code/evaluate.txt", "segment/tensors", "encoders/segment/npair/none/0"]
+    cache, away = fetched.folder / ".dvc" / "cache" / "files", fetched.folder / "away"
+    cache.rename(away)
+    assert len(left()) == 5  # what lies in data/ alone DVC would make again
+    params = settings.load(changes=ONE)
+    asked = settings.variants(params, "supervised", "segment").variants
+    assert planning.cached(params).variants("supervised", "segment", 0, params.probe["segment"], asked) == [False, False]
+    away.rename(cache)
     shutil.rmtree("data")  # DVC would check it out again
     assert left() == rest
     views = fetched.folder / "imix" / "views" / "tabular.py"  # of both

@@ -32,6 +32,7 @@ class Stage(NamedTuple):
     command: str
     deps: list[str]
     outs: list[str]
+    committed: list[str]  # those of its outputs that git keeps, not DVC
 
 
 def md5(path: Path) -> str:
@@ -64,6 +65,7 @@ class Cached:
             self.settings = {path.relative_to(root).as_posix(): md5(path) for path in files}
             self.stages = list(_graph(params, root))
         self.writer = {out: stage for stage in self.stages for out in stage.outs}
+        self.committed = {out for stage in self.stages for out in stage.committed}
         self.seen: dict[str, list[tuple[Hashes, Hashes]]] = {}
         for entry in _entries(runs):
             deps, outs = ({each["path"]: each.get("md5", "") for each in entry.get(kind, [])} for kind in ("deps", "outs"))
@@ -113,9 +115,9 @@ class Cached:
         return self.objects / value[:2] / value[2:]
 
     def _have(self, path: str, value: str) -> bool:
-        """Whether an output lies in the cache, or, where it is not kept there, in the repository."""
+        """Whether an output lies in the cache, or, where git keeps it, in the repository."""
         if not self._object(value).exists():
-            return Path(path).exists() and md5(Path(path)) == value
+            return path in self.committed and Path(path).exists() and md5(Path(path)) == value
         return all(self._object(each["md5"]).exists() for each in self._listing(value))
 
     def variants(self, ablation: str, dataset: str, seed: int, probe: settings.Probe, asked: list[settings.Variant]) -> list[bool]:
@@ -162,7 +164,8 @@ def _graph(params: settings.Params, root: Path) -> Iterator[Stage]:
     shutil.copy("dvc.yaml", root)
     with Repo(str(root)) as repo:
         for stage in repo.index.stages:
-            yield Stage(stage.cmd, [dep.def_path for dep in stage.deps], [out.def_path for out in stage.outs])
+            committed = [out.def_path for out in stage.outs if not out.use_cache]
+            yield Stage(stage.cmd, [dep.def_path for dep in stage.deps], [out.def_path for out in stage.outs], committed)
 
 
 def _entries(runs: Path) -> Iterator[dict[str, Any]]:
