@@ -187,8 +187,11 @@ def test_exactly_one_ablation_becomes_stale(kept, name):
 
 MODULES = {
     "imix/objectives.py": {"code_pretrain"},
+    "imix/settings/training.py": {"settings"},
     "imix/evaluation.py": {"code_evaluate"},
-    "imix/views/tabular.py": {"code_pretrain", "code_evaluate", "preprocess@segment"},
+    "imix/views/tabular.py": {"code_pretrain", "code_evaluate", "preprocess@segment", "project@segment"},
+    "stages/baseline.py": {"baseline@segment-0"},
+    "stages/code.py": {"code_pretrain", "code_evaluate"},
     "imix/reporting/tables.py": {"report@tiny", "report_ablations", "project@segment"},
 }
 
@@ -287,7 +290,7 @@ def test_the_same_bytes_again(clone):
     "key,value,words",
     [
         ("cell.segment.npair.imix.temperature", 0, "params.yaml: cell.segment.npair.imix.temperature = 0"),
-        ("recipe.segment.batch_size", 100_000, "batch_size = 100000: must be at most the 1250 training rows"),
+        ("recipe.segment.batch_size", 100_000, "params.yaml: recipe.segment.batch_size = 100000: must be at most the 1250 training rows"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_1(kept, key, value, words):

@@ -1,4 +1,5 @@
 import copy
+import json
 import math
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import yaml
 from hypothesis import strategies
 
-from imix import settings
+from imix import pretraining, settings
 from imix.errors import UserError
 
 REAL = yaml.safe_load(Path(__file__).parents[1].joinpath("params.yaml").read_text())
@@ -195,15 +196,47 @@ def leaves(block, path=()):
     return [leaf for key, value in block.items() for leaf in leaves(value, (*path, key))]
 
 
-WRONG = [None, "wrong", "../x", "x3", -1, 0, 10**30, 1e-320, math.inf, math.nan, True, [], [None], ["x", "x"], {}, {"unknown": 1}]
+WRONG = [None, "wrong", "../x", "x3", -1, 0, 1, 2, 7, 0.5, 10**30, 10**400, 1e-320, 1e308, math.inf, math.nan, True, [], [None], [1]]
+WRONG += [["x", "x"], [0, 10**30], {}, {"unknown": 1}, {"kind": "mlp"}, "imix", "mnist", [["mnist"]], {1: 2}, "a\nb"]
 
 
-@hypothesis.settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
-)
+def harmless(params):
+    """Everything that an accepted file asks for can be handed to the stages, comes back as it was, and can be trained with."""
+    for path, content in settings.resolved(params).items():
+        assert json.loads(json.dumps(content, allow_nan=False)) == content, path
+    for dataset in params.grid.datasets:
+        source, rows = settings.data(params, dataset)
+        counts = settings.splits(source, rows)
+        assert min(counts.values()) >= 1
+        settings.ROWS[source.name].model_validate_json(rows.model_dump_json())
+        settings.Probe.model_validate_json(params.probe[dataset].model_dump_json())
+        settings.Domain.model_validate_json(settings.domain(params, dataset).model_dump_json())
+        cells = [settings.resolve(params, dataset, method, mix) for method in params.grid.methods for mix in params.grid.mixes]
+        for cell in cells:
+            assert type(cell).model_validate_json(cell.model_dump_json()) == cell
+            able(cell, counts["train"])
+    for name in params.ablations.run:
+        for dataset in params.ablations.datasets:
+            rows = settings.splits(*settings.data(params, dataset))["train"]
+            for variant in settings.variants(params, name, dataset).variants:
+                able(variant.pretraining(), rows)
+
+
+def able(cell, rows):
+    assert 2 <= cell.batch_size <= rows and cell.batch_size % cell.groups == 0 and cell.batch_size // cell.groups >= 2
+    steps = rows // cell.batch_size
+    rates = [pretraining.learning_rate(step, steps, cell) for step in (0, steps, cell.epochs * steps - 1)]
+    assert all(math.isfinite(rate) and rate >= 0 for rate in rates) and rates[0] > 0
+    assert cell.views.kind in ("image", "speech", "tabular") and (cell.mix == "none") == (cell.alpha is None)
+    assert cell.mix != "icutmix" or cell.views.kind == "image"
+    assert getattr(cell, "temperature", 1) > 1e-4 and getattr(cell, "queue", cell.batch_size) >= cell.batch_size
+    assert max(getattr(cell, "queue", 0), cell.embedding, cell.epochs) <= 10**7
+
+
+@hypothesis.settings(max_examples=1000, deadline=None, derandomize=True)
 @hypothesis.given(strategies.sampled_from(leaves(REAL)), strategies.integers(0, 5), strategies.sampled_from(WRONG))
-def test_whatever_is_changed_is_valid_or_refused_in_one_line(tmp_path, path, cut, value):
-    """Any leaf, or a block above it, becomes something else: never a traceback, never two lines."""
+def test_whatever_is_changed_is_harmless_or_refused_in_one_line(path, cut, value):
+    """Any leaf, or a block above it, becomes something else: never a traceback, never two lines, never what cannot be trained."""
     keys = path[: max(1, len(path) - cut)]
     params = copy.deepcopy(REAL)
     block = params
@@ -211,9 +244,15 @@ def test_whatever_is_changed_is_valid_or_refused_in_one_line(tmp_path, path, cut
         block = block[key]
     block[keys[-1]] = value
     try:
-        load(tmp_path, params)
+        accepted = settings.check(params)
     except UserError as error:
-        assert "\n" not in str(error) and "params.yaml" in str(error)
+        assert len(str(error).splitlines()) == 1 and str(error).startswith("params.yaml: ") and len(str(error)) < 1500
+    else:
+        harmless(accepted)
+
+
+def test_the_real_file_is_harmless():
+    harmless(settings.load())
 
 
 @pytest.mark.parametrize(
