@@ -125,7 +125,7 @@ def test_the_loader_of_parameters_makes_no_objects():
 def test_a_name_is_never_a_path(name, monkeypatch):
     for others in ([], ["--method", "npair", "--mix", "imix", "--seed", "0"]):
         monkeypatch.setattr(sys, "argv", ["stage", "--dataset", name, *others])
-        with pytest.raises(UserError, match="--dataset = .*: must be a name"):
+        with pytest.raises(UserError, match=r"--dataset = .*: must be a name"):
             arguments("", "dataset", *(word[2:] for word in others[::2]))
 
 
