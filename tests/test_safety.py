@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from imix import checkpoints, settings
 from imix.datasets import check_checksums, write_checksums
 from imix.errors import UserError
 from imix.settings import Domain
+from stages import arguments
 from tests import clones
 from tests.conftest import ROOT
 from tests.test_pretraining import dataset, new
@@ -120,10 +122,11 @@ def test_the_loader_of_parameters_makes_no_objects():
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a/b", ".", "", "a b", "A", "x\n"])
-def test_a_name_is_never_a_path(name, cells):
-    for stage, others in (("fetch", {}), ("pretrain", {"method": "npair", "mix": "imix", "seed": 0})):
-        done = subprocess.run(clones.stage(cells, stage, dataset=name, **others), cwd=cells, capture_output=True, text=True)
-        assert done.returncode == 1 and done.stderr.startswith("imix: error: --dataset = ") and done.stderr.count("\n") == 1
+def test_a_name_is_never_a_path(name, monkeypatch):
+    for others in ([], ["--method", "npair", "--mix", "imix", "--seed", "0"]):
+        monkeypatch.setattr(sys, "argv", ["stage", "--dataset", name, *others])
+        with pytest.raises(UserError, match=r"--dataset = .*: must be a name"):
+            arguments("", "dataset", *(word[2:] for word in others[::2]))
 
 
 def test_provenance_tells_machines_apart(cells):
@@ -155,10 +158,29 @@ def test_a_damaged_encoder_is_refused_wherever_it_is_damaged(tmp_path):
     loaded, _ = checkpoints.load(path, dataset())
     assert all(torch.equal(a, b) for a, b in zip(encoder.state_dict().values(), loaded.state_dict().values(), strict=True))
     whole = path.read_bytes()
-    for place in range(0, len(whole), max(1, len(whole) // 300)):
+    for place in range(0, len(whole), max(1, len(whole) // 60)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         with pytest.raises(UserError, match=r"encoder.safetensors: (not an encoder|damaged)"):
             checkpoints.load(path, dataset())
         path.write_bytes(whole[:place])
         with pytest.raises(UserError, match="not an encoder"):
             checkpoints.load(path, dataset())
+
+
+def test_one_process_at_a_time_and_a_signal_is_one_line(cells):
+    command = clones.stage(cells, "pretrain", dataset="segment", method="npair", mix="imix", seed=0)
+    states, saving = cells / ".resume", clones.ENVIRONMENT | {"IMIX_SAVE_SECONDS": "0"}
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        first = subprocess.Popen(command, cwd=cells, env=saving, stderr=subprocess.PIPE, text=True)
+        while first.poll() is None and not list(states.glob("*.segment-npair-*.state")):
+            time.sleep(0.001)
+        first.send_signal(signal.SIGSTOP)
+        second = subprocess.run(command, cwd=cells, env=clones.ENVIRONMENT, capture_output=True, text=True)
+        assert second.returncode == 1 and "imix: error: pretrain segment npair imix 0: another process is at this" in second.stderr
+        first.send_signal(number)
+        first.send_signal(signal.SIGCONT)
+        last = first.communicate()[1].splitlines()[-1]
+        assert first.returncode == code and re.fullmatch(r"imix: .*: stopped after epoch \d, step \d+; run it again to continue", last)
+        kept = list(states.glob("*.segment-npair-*.state"))
+        assert len(kept) == 1
+        kept[0].unlink()
