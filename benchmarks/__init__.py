@@ -1,12 +1,45 @@
 """Speed as ratios: ours against a plain reference, timed in turn. Run as ``python -m benchmarks.<name>``."""
 
+import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 
 from imix import runtime
+
+Times = dict[str, list[float]]
+
+
+def race(sides: Mapping[str, Callable[[], object]], rounds: int) -> Times:
+    """Seconds of every side, once a round in turn, after a warm-up each.
+
+    With one thread it is the processor's time, which other processes of the machine do not lengthen by waiting.
+    """
+    alone = torch.get_num_threads() == 1 and os.environ.get("IMIX_DEVICE", "cpu") == "cpu" and not torch.cuda.is_available()
+    clock = time.process_time if alone else time.perf_counter
+    for function in sides.values():
+        function()
+    times: Times = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, function in sides.items():
+            started = clock()
+            function()
+            times[name].append(clock() - started)
+    return times
+
+
+def ratio(ours: list[float], theirs: list[float]) -> str:
+    """How many times as fast ours is, round by round: median, and range."""
+    ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def excess(longer: list[float], shorter: list[float]) -> str:
+    """How much longer one takes, round by round, in percent: median, and range."""
+    shares = [100 * (a / b - 1) for a, b in zip(longer, shorter, strict=True)]
+    return f"{statistics.median(shares):+.1f} % ({min(shares):+.1f} to {max(shares):+.1f})"
 
 
 def compare(label: str, ours: Callable[[], object], reference: Callable[[], object], rounds: int = 7) -> None:
@@ -15,20 +48,10 @@ def compare(label: str, ours: Callable[[], object], reference: Callable[[], obje
     Args:
         label: of the line. ours, reference: the same work, done once. rounds: timed pairs.
     """
-    ours(), reference()
-    times: list[list[float]] = [[], []]
-    for _ in range(rounds):
-        for side, function in enumerate((ours, reference)):
-            started = time.perf_counter()
-            function()
-            times[side].append(time.perf_counter() - started)
-    ratios = [theirs / mine for mine, theirs in zip(*times, strict=True)]
-    mine, theirs = (statistics.median(side) for side in times)
-    print(
-        f"{label}: {statistics.median(ratios):.2f} times as fast (n = {rounds}, {min(ratios):.2f} to {max(ratios):.2f}); "
-        f"{mine * 1e3:.2f} ms against {theirs * 1e3:.2f} ms",
-        flush=True,
-    )
+    times = race({"ours": ours, "reference": reference}, rounds)
+    mine, theirs = (statistics.median(side) * 1e3 for side in times.values())
+    found = ratio(times["ours"], times["reference"])
+    print(f"{label}: {found} times as fast, n = {rounds}; {mine:.2f} ms against {theirs:.2f} ms", flush=True)
 
 
 def start() -> torch.device:

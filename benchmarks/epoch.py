@@ -1,0 +1,110 @@
+"""Epochs end to end, rows to updated weights: ours against item-by-item views and a plain step; the share of data and views in ours."""
+
+import statistics
+import sys
+import time
+
+import torch
+from PIL import Image
+from torchvision import transforms
+
+from benchmarks import cells, race, ratio, start
+from benchmarks.plain import PlainStep
+from imix.evaluation import evaluate
+from imix.pretraining import Training
+from imix.progress import Progress
+
+
+def with_clock(training: Training) -> list[float]:
+    """Make a training note the seconds that each of its views takes, rows gathered included."""
+    inner, noted = training.views, []
+
+    class Clocked:
+        clean = inner.clean
+
+        def __call__(self, rows: torch.Tensor, which: int, generator: torch.Generator) -> torch.Tensor:
+            started = time.perf_counter()
+            view = inner(rows, which, generator)
+            noted.append(time.perf_counter() - started)
+            return view
+
+    training.views = Clocked()
+    return noted
+
+
+def ours(training: Training) -> None:
+    """One epoch as `pretraining.run` trains it, without the kNN monitor."""
+    with Progress("benchmark", training.items_per_epoch, 1) as progress:
+        training._monitor = dict
+        training.epoch = training.step = 0
+        for _ in range(training.steps):
+            training.run_step(progress)
+
+
+def share(name: str, dataset: str, rows: int, rounds: int, **changes: object) -> Training:
+    """Print the share of the views in an epoch of a cell."""
+    training = cells.training(dataset, "moco", cells.cell(dataset, "moco", "imix", **changes), rows)
+    training.optimiser.step = lambda rate, step=training.optimiser.step: step(1e-6)
+    noted, shares, seconds = with_clock(training), [], []
+    for _ in range(rounds + 1):
+        noted.clear()
+        started = time.perf_counter()
+        ours(training)
+        seconds.append(time.perf_counter() - started)
+        shares.append(100 * sum(noted) / seconds[-1])
+    shares, seconds = shares[1:], seconds[1:]
+    print(
+        f"{name}, {training.steps} steps, n = {rounds}: data and views take {statistics.median(shares):.1f} % of an epoch "
+        f"({min(shares):.1f} to {max(shares):.1f}); {statistics.median(seconds) / training.steps * 1e3:.1f} ms a step",
+        flush=True,
+    )
+    return training
+
+
+def against_plain(training: Training, rounds: int) -> None:
+    """An epoch of ResNet-18 against PIL pictures, one after the other, and the plain step; both plain MoCo or both i-Mix's views."""
+    s, pictures = training.settings, [Image.fromarray(row.permute(1, 2, 0).cpu().numpy()) for row in training.rows]
+    pipeline = transforms.Compose([
+        transforms.RandomResizedCrop(32, (0.2, 1.0)), transforms.RandomHorizontalFlip(),
+        transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)], 0.8), transforms.RandomGrayscale(0.2),
+        transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.25,) * 3)])  # fmt: skip
+    step = PlainStep("moco", s, [])
+
+    def plain() -> None:
+        for block in torch.randperm(len(pictures)).split(s.batch_size):
+            step(*(torch.stack([pipeline(pictures[k]) for k in block.tolist()]) for _ in (0, 1)))
+
+    times = race({"ours": lambda: ours(training), "plain": plain}, rounds)
+    print(f"  {s.precision}: {ratio(times['ours'], times['plain'])} times as fast as PIL and the plain step, n = {rounds}", flush=True)
+
+
+def whole_cell(name: str, dataset: str, rows: int) -> None:
+    """Training of all its epochs, monitor included, and evaluation, of one seed: seconds."""
+    training = cells.training(dataset, "npair", cells.cell(dataset, "npair", "imix"), rows)
+    training.optimiser.step = lambda rate, step=training.optimiser.step: step(1e-3 * rate)  # noise teaches nothing
+    started = time.perf_counter()
+    with Progress("benchmark", training.items_per_epoch * training.settings.epochs, training.settings.epochs) as progress:
+        while training.epoch < training.settings.epochs:
+            training.run_step(progress)
+    trained = time.perf_counter()
+    evaluate(training.method.encoder, training.views, training.dataset, cells.params().probe[dataset], 0)
+    evaluated = time.perf_counter() - trained
+    print(f"{name}, {training.settings.epochs} epochs: {trained - started:.1f} s of training, {evaluated:.1f} s of evaluation", flush=True)
+
+
+def main() -> None:
+    """The default study's cells whole, then ResNet-18; ``--full``: at the paper's batch."""
+    start()
+    whole_cell("segment, N-pair + i-Mix", "segment", 1250)
+    whole_cell("mnist, N-pair + i-Mix", "mnist", 1000)
+    share("segment", "segment", 1250, 5)
+    share("mnist, ResNet-10 of width 16", "mnist", 250, 3)
+    share("spoken, ResNet-10 of width 16", "spoken", 250, 3)
+    batch = 256 if "--full" in sys.argv else 32
+    for precision in ("float32", "bfloat16"):
+        found = share(f"ResNet-18, batch {batch}, {precision}", "cifar10", 2 * batch, 3, size=18, batch_size=batch, precision=precision)
+        against_plain(found, 2)
+
+
+if __name__ == "__main__":
+    main()
