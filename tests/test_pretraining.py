@@ -459,7 +459,8 @@ def test_a_loss_that_is_not_finite_ends_it_at_once(tmp_path, monkeypatch):
     assert (facts["epoch"], facts["step"]) == (1, 2) and all(value.isfinite().all() for value in tensors.values())
     monkeypatch.delenv("IMIX_SAVE_SECONDS")
     with pytest.raises(UserError, match=r"not finite .* last good state: none was saved"):
-        train("npair", learning_rate=1e18)
+        steep = settings("npair").model_copy(update={"learning_rate": 1e18})
+        pretraining.run(pretraining.Training(dataset(), "npair", steep, 0), "test", tmp_path / "steep.state")
 
 
 def test_out_of_memory_says_what_to_change(tmp_path):

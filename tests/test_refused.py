@@ -74,7 +74,7 @@ WRONG = [
     ("pretrain/learning_rat", 0.1, "pretrain.learning_rat = 0.1: unknown key; did you mean 'learning_rate'"),
     ("pretrain/mix", "imix", "pretrain.mix = 'imix': unknown key"),
     ("method/npair/queue", 100, "method.npair.queue = 100: unknown key"),
-    ("method/moko", {}, "method.moko: unknown key; must be 'npair', 'moco', 'byol' or 'supervised'; did you mean 'moco'"),
+    ("method/moko", {}, "method.moko: unknown key; must be 'npair', 'moco' or 'byol'; did you mean 'moco'"),
     ("recipe/mnist/batchsize", 50, "recipe.mnist.batchsize = 50: unknown key; did you mean 'batch_size'"),
     ("recipe/mnist/encoder/dept", 10, "recipe.mnist.encoder.dept = 10: unknown key; did you mean 'depth'"),
     ("recipe/segment/views/mask", [0, 0], "recipe.segment.views.mask = [0, 0]: unknown key; did you mean 'masking'"),
