@@ -188,7 +188,11 @@ WRONG = [
     ("cell/mnist/npair/none/alpha", 1.0, "cell.mnist.npair.none.alpha belongs to mixing cells only"),
     ("cell/mnist/npair/none/warmup_epochs", 6, "warmup_epochs 6 must be below epochs 6"),
     ("cell/speech_commands/npair/none/epochs", 400, "milestones [300, 400] must lie below epochs 400"),
-    ("recipe/speech_commands/milestones", [400, 300], "milestones [400, 300] must rise"),
+    (
+        "recipe/speech_commands/milestones",
+        [400, 300],
+        "recipe.speech_commands: milestones [400, 300] must rise (in cell.speech_commands.npair.none)",
+    ),
     ("recipe/speech_commands/schedule", "cosine", "milestones [300, 400] go with schedule 'step', and only with it"),
     ("recipe/mnist/views", SMALL["recipe"]["spoken"]["views"], "recipe.mnist.views.kind = 'speech': must be 'image'"),
     ("recipe/segment/views", SMALL["recipe"]["mnist"]["views"], "recipe.segment.views.kind = 'image': must be 'tabular'"),

@@ -146,7 +146,7 @@ def validated(model: type[Model], raw: Mapping[str, Any], file: str, origin: Map
     keys = [str(part) for place, part in enumerate(first["loc"]) if not _is_tag(first["loc"], place)]
     message = WORDS.get(kind, first["msg"].removeprefix("Value error, ").replace("Input should be", "must be"))
     if kind == "extra_forbidden":
-        known = _fields(model, first["loc"][:-1])
+        known = [name for name in _fields(model, first["loc"][:-1]) if name != "mix"]  # the name of a cell
         message = f"unknown key{nearest(keys[-1], known)}" + (f"; allowed: {', '.join(known)}" if known else "")
     elif kind == "literal_error":
         allowed = str(context["expected"]).replace(" or ", ", ").replace("'", "").split(", ")
@@ -159,7 +159,10 @@ def validated(model: type[Model], raw: Mapping[str, Any], file: str, origin: Map
     elif kind in ("too_short", "too_long"):
         wanted, bound = (context["min_length"], "at least") if kind == "too_short" else (context["max_length"], "at most")
         message = f"must have {bound} {wanted} {'entry' if wanted == 1 else 'entries'}"
-    prefix = (origin or {}).get(keys[0], whole) if keys else whole
+    # of what does not fit together, the message names the first key
+    prefix = (origin or {}).get(keys[0] if keys else message.split()[0], whole)
+    if not keys and prefix != whole:
+        message += f" (in {whole})"
     key = ".".join(filter(None, [prefix, *keys]))
     if first["loc"] and first["loc"][-1] == "[key]":
         kind, message = "value_error", f"unknown key; {message}"
