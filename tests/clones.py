@@ -49,7 +49,7 @@ def clone(
                 for cell in mixes.values():
                     cell.pop("warmup_epochs", None)
                     cell["epochs"] = epochs
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    (folder / "params.yaml").write_text(json.dumps(params))  # which is YAML, and has no aliases
     git(folder, "init", "-q")
     run(folder, "dvc", "init", "-q")
     run(folder, "dvc", "config", "core.analytics", "false")
