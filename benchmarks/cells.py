@@ -1,5 +1,6 @@
 """Trainings to be timed: the study's own cells, on rows of noise, with another network, batch or precision."""
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -32,7 +33,7 @@ def training(dataset: str, method: str, chosen: settings.Pretraining, rows: int 
     """A training on ``rows`` rows of noise in the data set's form, one batch of them unless told."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     data = planning.random_dataset(planning.form(params(), dataset), rows or chosen.batch_size, device)
-    return Training(data, method, chosen, 0)
+    return Training(replace(data, carved=False), method, chosen, 0)  # all splits are the same rows
 
 
 def views(of: Training) -> list[torch.Tensor]:
