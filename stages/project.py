@@ -1,7 +1,7 @@
 """Draw the test features of a data set's encoders in two dimensions: reports/projections/<dataset>.png, .svg."""
 
 from imix import settings
-from imix.errors import UserError, exit_cleanly
+from imix.errors import exit_cleanly
 from stages import DATA, REPORTS, arguments, encoder_folder, say
 
 
@@ -10,10 +10,7 @@ def main() -> None:
     name = arguments(__doc__, "dataset").dataset
     grid, projection = settings.read(settings.Grid, "grid"), settings.read(settings.Projection, "projection")
 
-    try:
-        from sklearn.manifold import TSNE
-    except ImportError as error:
-        raise UserError(f"scikit-learn: cannot be used ({error}): pip install 'imix[projection]'") from None
+    from sklearn.manifold import TSNE
 
     from imix import checkpoints, runtime
     from imix.datasets import load

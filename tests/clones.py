@@ -30,14 +30,14 @@ def clone(
     ablations: dict[str, Any] | None = None,
     data: dict[str, Any] | None = None,
 ) -> Path:
-    """The code and settings in a repository of their own: another grid, shorter trainings, no projections, other ablations, less data."""
+    """The code and settings in a repository of their own: another grid, shorter trainings, other ablations, less data."""
     for name in ("imix", "stages"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in FILES:
         shutil.copy(ROOT / name, folder / name)
     params = yaml.safe_load((folder / "params.yaml").read_text())
     params["grid"] |= {"name": "clone"} | grid
-    params["projection"]["datasets"], params["transfer"]["pairs"] = [], []
+    params["projection"]["rows"], params["projection"]["perplexity"], params["transfer"]["pairs"] = 50, 5.0, []
     params["ablations"] = {"run": [], "datasets": params["grid"]["datasets"], "seeds": [0]} | (ablations or {})
     for name, changes in (data or {}).items():
         params["data"][name] |= changes

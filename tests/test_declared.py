@@ -56,7 +56,7 @@ def tiny() -> dict:
         params["cell"][name] = {method: {mix: cells[method][mix] | {"epochs": 1}} for method, mix in chosen.items()}
     params["grid"] = GRID
     params["transfer"]["pairs"] = [{"pretrained_on": "one", "probed_on": "two"}]
-    params["projection"] |= {"datasets": ["segment"], "rows": 50, "perplexity": 5}
+    params["projection"] |= {"rows": 50, "perplexity": 5}
     params["ablation"] = {"mixing": params["ablation"]["mixing"] | {"methods": ["moco"], "values": {"one": {"alpha": 1.0}}}}
     params["ablations"] = {"run": ["mixing"], "datasets": ["segment"], "seeds": [0]}
     return params
@@ -247,7 +247,6 @@ REAL = yaml.safe_load((ROOT / "params.yaml").read_text())
 def study() -> dict:
     params = copy.deepcopy(REAL)
     params["grid"] = {"name": "study", "datasets": DATASETS, "methods": METHODS, "mixes": MIXES, "seeds": [0]}
-    params["projection"]["datasets"] = ["segment"]
     params["ablations"] = {"run": ASKED, "datasets": ["segment"], "seeds": [0]}
     return params
 
@@ -343,7 +342,7 @@ def readers(params: dict, path: tuple) -> set[str]:
         return judged | (ablates if keys[0] == "segment" else set())
     if block == "ablation":
         return {f"ablate@{keys[0]}-segment-0"} & ablates
-    return {"project@segment"} if block in ("projection", "grid") else set()
+    return {f"project@{d}" for d in DATASETS} if block in ("projection", "grid") else set()
 
 
 def test_for_every_leaf_what_becomes_stale_is_what_reads_it(tmp_path):

@@ -68,7 +68,7 @@ def clone(tmp_path_factory, environment):
     copy = Copy(folder, environment)
     params = copy.params() | {"grid": TINY}
     params["pretrain"] |= {"warmup_epochs": 0}
-    params["projection"] |= {"datasets": ["segment"], "rows": 200}
+    params["projection"] |= {"rows": 200}
     params["ablations"] = {"run": BLOCKS, "datasets": ["segment"], "seeds": [0]}
     for block in params["ablation"].values():
         block["methods"] = block["methods"][:1]
@@ -206,14 +206,15 @@ def test_exactly_what_runs_a_module_becomes_stale(clone, module, stale):
 
 
 def test_an_experiment_reruns_what_it_touches(kept):
-    off = ["-S", "ablations.run=[]", "-S", "projection.datasets=[]"]
+    off = ["-S", "ablations.run=[]"]
     ran = kept.stages_run("dvc", "exp", "run", "-S", "cell.segment.moco.imix.temperature=0.3", *off)
-    assert ran == {"pretrain@segment-moco-imix-0", "evaluate@segment-moco-imix-0", "settings", "report@tiny", "report_ablations"}
+    once = {"settings", "report@tiny", "project@segment"}
+    assert ran == {"pretrain@segment-moco-imix-0", "evaluate@segment-moco-imix-0", "report_ablations"} | once
     assert kept.params()["cell"]["segment"]["moco"]["imix"]["temperature"] == 0.3
-    assert kept.stages_run("dvc", "exp", "run", "-S", "grid.methods=[npair]", *off) == {"settings", "report@tiny"}
+    assert kept.stages_run("dvc", "exp", "run", "-S", "grid.methods=[npair]", *off) == once
     added = kept.stages_run("dvc", "exp", "run", "-S", "grid.seeds=[0,1]", "-S", "grid.methods=[npair]", "-S", "grid.mixes=[none]", *off)
-    once = {"supervised@segment-1", "baseline@segment-1", "settings", "report@tiny"}
-    assert added == {"pretrain@segment-npair-none-1", "evaluate@segment-npair-none-1"} | once
+    labelled = {"supervised@segment-1", "baseline@segment-1"}
+    assert added == {"pretrain@segment-npair-none-1", "evaluate@segment-npair-none-1"} | labelled | once
     kept.run("git", "checkout", "-q", ".")
     kept.run("dvc", "checkout", "-q", "--force")
 
@@ -231,7 +232,7 @@ def test_an_encoder_is_probed_on_another_data_set(kept):
         params["recipe"][name]["warmup_epochs"] = 0
     params["grid"] |= {"datasets": ["digits", "others"], "methods": ["npair"], "mixes": ["none"]}
     params["transfer"]["pairs"] = [{"pretrained_on": a, "probed_on": b} for a, b in (("digits", "others"), ("others", "digits"))]
-    params["projection"]["datasets"], params["ablations"]["run"] = [], []
+    params["ablations"]["run"] = []
     (kept.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     ran = kept.stages_run("dvc", "repro", "report@tiny")
     assert {stage for stage in ran if stage.startswith("transfer")} == {"transfer@pair0-npair-none-0", "transfer@pair1-npair-none-0"}

@@ -162,7 +162,6 @@ def test_ablations_refused_in_one_line(tmp_path, keys, value, words):
         ("transfer/pairs", [{"pretrained_on": "mnist", "probed_on": "spoken"}], ["transfer.pairs.0: mnist to spoken", "must both be"]),
         ("transfer/pairs", [{"pretrained_on": "mnits", "probed_on": "mnist"}], ["transfer.pairs.0", "'mnits'", "did you mean 'mnist'"]),
         ("transfer/pairs", [{"pretrained_on": "mnist", "probed_on": "mnist"}], ["mnist to itself is no transfer"]),
-        ("projection/datasets", ["mnist", "mnist"], ["projection.datasets", "twice"]),
         ("projection/perplexity", 400, ["projection", "perplexity 400.0 must be at most a third of rows 1000"]),
         ("data/encoders", {"source": {"name": "mnist"}, "rows": {}}, ["data.encoders", "take another name"]),
     ],

@@ -176,6 +176,6 @@ def _report(params: settings.Params, prices: Prices) -> Iterator[Job]:
     yield Job("report", "tables", folder / params.grid.name / "results.csv", 0, Cost(seconds=SECONDS_PER_PAGE), False)
     ablated = SECONDS_PER_PAGE + SECONDS_PER_PLOT * len(params.ablations.run)
     yield Job("report", "ablations", folder / "ablations.md", 0, Cost(seconds=ablated), False)
-    for dataset in params.projection.datasets:
+    for dataset in params.grid.datasets:
         drawn = SECONDS_PER_PAGE + SECONDS_PER_POINT * params.projection.rows * cells
         yield Job("report", f"{dataset}: projection", folder / "projections" / f"{dataset}.png", 0, Cost(seconds=drawn), False)

@@ -114,11 +114,8 @@ def _check_grid(params: Params, path: Path) -> None:
 def _check_transfer(params: Params, path: Path) -> None:
     """Refuse what would fail only after all trainings."""
     grid = dict.fromkeys(params.grid.datasets)
-    for dataset in params.projection.datasets:
-        entry(grid, dataset, f"{path}: projection.datasets: grid.datasets")
-    for name, datasets in (("projection.datasets", params.projection.datasets), ("transfer.pairs", params.transfer.pairs)):
-        if any(datasets.count(dataset) > 1 for dataset in datasets):
-            raise UserError(f"{path}: {name}: one stands twice; each must stand once")
+    if any(params.transfer.pairs.count(pair) > 1 for pair in params.transfer.pairs):
+        raise UserError(f"{path}: transfer.pairs: one stands twice; each must stand once")
     for number, pair in enumerate(params.transfer.pairs):
         datasets = (pair.pretrained_on, pair.probed_on)
         for dataset in datasets:

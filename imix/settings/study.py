@@ -103,9 +103,8 @@ class Transfer(Strict):
 
 
 class Projection(Strict):
-    """Data sets of the grid whose test features are drawn in two dimensions (t-SNE), from the grid's first seed."""
+    """How test features are drawn in two dimensions (t-SNE), those of the grid's first seed."""
 
-    datasets: list[Name]
     rows: Annotated[int, Within(50, 1_000_000)]  # about so many test rows
     perplexity: Annotated[float, Within(1.0, 10_000.0)]
     seed: Seed
