@@ -1,5 +1,6 @@
-"""Views: a batch at once, against the usual pipeline of one item after the other (PIL and torchvision; NumPy for speech)."""
+"""Views: a batch at once, against the usual pipeline of one item after the other: PIL and torchvision, librosa, NumPy rows."""
 
+import librosa
 import numpy as np
 import torch
 from PIL import Image
@@ -8,7 +9,7 @@ from torchvision import transforms
 from benchmarks import compare, start
 from imix.settings import ImageViews, SpeechViews, TabularViews
 from imix.views.image import Views as ImageDomain
-from imix.views.speech import FRAMES, HOP, N_FFT, RATE, mel_filters
+from imix.views.speech import BANDS, FRAMES, HOP, N_FFT, RATE
 from imix.views.speech import Views as SpeechDomain
 from imix.views.tabular import Views as TabularDomain
 
@@ -35,39 +36,33 @@ def image_pairs(device: torch.device, size: int) -> None:
     )
 
 
-def one_clip(clip: np.ndarray, noise: np.ndarray, filters: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The six transforms of one clip, in NumPy, one after the other."""
-    window = np.hanning(N_FFT + 1)[:-1].astype(np.float32)
+def one_clip(clip: np.ndarray, noise: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The six transforms of one clip, one after the other, as a data loader's worker does them with librosa."""
+
+    def applied() -> bool:
+        return bool(rng.random() < SPEECH.probability)
 
     def stft(samples: np.ndarray) -> np.ndarray:
-        padded = np.pad(samples, N_FFT // 2)
-        return np.stack([np.fft.rfft(window * padded[k * HOP : k * HOP + N_FFT]) for k in range(FRAMES)], 1)
+        return librosa.stft(samples, n_fft=N_FFT, hop_length=HOP, pad_mode="constant")
 
     samples = clip.astype(np.float32) / 2**15
-    if rng.random() < 0.5:
-        samples = samples * rng.uniform(0.7, 1.1)
-    if rng.random() < 0.5:
-        speed = 1 / (1 + rng.uniform(-0.2, 0.2))
-        samples = np.interp(np.arange(0, RATE, speed), np.arange(RATE), samples)[:RATE]
-        samples = np.pad(samples, (0, RATE - len(samples)))
+    if applied():
+        samples = samples * np.float32(rng.uniform(*SPEECH.amplitude))
+    if applied():
+        speed = 1 / (1 + rng.uniform(-SPEECH.speed, SPEECH.speed))
+        samples = np.interp(np.arange(0, RATE, speed), np.arange(RATE), samples).astype(np.float32)
+        samples = librosa.util.fix_length(samples, size=RATE)
     spectrum = stft(samples)
-    if rng.random() < 0.5:
-        rate = 1 + rng.uniform(-0.2, 0.2)
-        spectrum, source = np.empty((len(spectrum), 0)), np.pad(spectrum, ((0, 0), (0, 2)))
-        phase, columns = np.angle(source[:, 0]), []
-        for place in np.arange(0, FRAMES, rate):
-            left, weight = int(place), place % 1
-            columns.append(((1 - weight) * abs(source[:, left]) + weight * abs(source[:, left + 1])) * np.exp(1j * phase))
-            phase = phase + np.angle(source[:, left + 1]) - np.angle(source[:, left])
-        spectrum = np.stack(columns, 1)[:, :FRAMES]
-        spectrum = np.pad(spectrum, ((0, 0), (0, FRAMES - spectrum.shape[1])))
-    if rng.random() < 0.5:
-        spectrum = np.roll(spectrum, rng.integers(-8, 9), 1)
-    if rng.random() < 0.5:
-        share, start = rng.uniform(0, 0.45), rng.integers(len(noise) - RATE)
-        spectrum = (1 - share) * spectrum + share * stft(noise[start : start + RATE] / 2**15)
-    decibels = 10 * np.log10(np.maximum(filters @ abs(spectrum) ** 2, 1e-10))
-    return np.maximum(decibels - decibels.max(), -80).astype(np.float32)
+    if applied():
+        spectrum = librosa.phase_vocoder(spectrum, rate=1 + rng.uniform(-SPEECH.stretch, SPEECH.stretch), hop_length=HOP)
+        spectrum = librosa.util.fix_length(spectrum, size=FRAMES)
+    if applied():
+        spectrum = np.roll(spectrum, rng.integers(-SPEECH.shift, SPEECH.shift + 1), 1)
+    if applied():
+        share, start = rng.uniform(0, SPEECH.noise), rng.integers(len(noise) - RATE)
+        spectrum = (1 - share) * spectrum + share * stft(noise[start : start + RATE].astype(np.float32) / 2**15)
+    mel = librosa.feature.melspectrogram(S=np.abs(spectrum) ** 2, sr=RATE, n_fft=N_FFT, hop_length=HOP, n_mels=BANDS)
+    return librosa.power_to_db(mel, ref=np.max)
 
 
 def speech_pairs(device: torch.device, size: int) -> None:
@@ -75,14 +70,14 @@ def speech_pairs(device: torch.device, size: int) -> None:
     rng = np.random.default_rng(0)
     clips = (rng.standard_normal((size, RATE)) * 3000).astype(np.int16)
     noise = (rng.standard_normal((6, 10 * RATE)) * 500).astype(np.int16)
-    tensors, generator, filters = torch.from_numpy(clips).to(device), torch.Generator(), mel_filters().numpy()
+    tensors, generator = torch.from_numpy(clips).to(device), torch.Generator()
     views = SpeechDomain(
         SPEECH, torch.zeros(1, device=device), torch.ones(1, device=device), torch.from_numpy(noise.reshape(-1, RATE)).to(device)
     )
     compare(
         f"speech views, {len(clips)} pairs",
         lambda: [views(tensors, which, generator) for which in (0, 1)],
-        lambda: [np.stack([one_clip(clip, noise[0], filters, rng) for clip in clips]) for _ in (0, 1)],
+        lambda: [np.stack([one_clip(clip, noise[0], rng) for clip in clips]) for _ in (0, 1)],
     )
 
 
