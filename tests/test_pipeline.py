@@ -114,9 +114,9 @@ def test_the_plan_leaves_out_what_need_not_run(clone):
 
     blocks = clone.params()["ablation"]
     ablated = sum(len(blocks[name]["values"]) * len(blocks[name]["mixes"]) for name in BLOCKS)
-    assert left()["total"] == f"0 of {len(ALL) + len(ABLATIONS) + 9}, 0 of {4 + ablated}"
+    assert left()["total"] == f"0 of {len(ALL) + len(ABLATIONS) + 10}, 0 of {5 + ablated}"
     changed = left("cell.segment.moco.imix.temperature=0.3", "ablation.mixing.values.half.alpha=0.3")
-    assert (changed["data"], changed["pretrain"], changed["evaluate"]) == ("0 of 2, -", "1 of 4, 1 of 4", "1 of 5, -")
+    assert (changed["data"], changed["pretrain"], changed["evaluate"]) == ("0 of 2, -", "1 of 5, 1 of 5", "1 of 5, -")
     assert changed["ablate"] == f"2 of {len(ABLATIONS)}, 3 of {ablated}"  # `contrast` asks the changed cell two questions
 
 
