@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from imix import planning, settings
+from imix import settings
+from imix.planning import forms, timing
 from imix.pretraining import Training
 
 
@@ -32,7 +33,7 @@ def cell(dataset: str, method: str, mix: str, size: float | None = None, **chang
 def training(dataset: str, method: str, chosen: settings.Pretraining, rows: int | None = None) -> Training:
     """A training on ``rows`` rows of noise in the data set's form, one batch of them unless told."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    data = planning.random_dataset(planning.form(params(), dataset), rows or chosen.batch_size, device)
+    data = timing.random_dataset(forms.form(params(), dataset), rows or chosen.batch_size, device)
     return Training(replace(data, carved=False), method, chosen, 0)  # all splits are the same rows
 
 

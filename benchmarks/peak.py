@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks import cells, race, start
-from imix import planning
+from imix.planning import counting, forms
 
 SIDES = (512, 1024, 2048)  # of square matrices
 CONVOLUTIONS = ((64, 32), (128, 16), (256, 8), (512, 4))  # channels and side of 3x3 ones, a ResNet's own
@@ -40,7 +40,7 @@ def case(name: str, dataset: str, size: float, batch: int, rounds: int) -> None:
     for precision in ("float32", "bfloat16"):
         cell = cells.cell(dataset, "moco", "none", size, batch_size=batch, precision=precision)
         training = cells.training(dataset, "moco", cell)
-        operations = planning.count("moco", cell, planning.form(cells.params(), dataset)).operations
+        operations = counting.count("moco", cell, forms.form(cells.params(), dataset)).operations
         pair, shares, peaks = cells.views(training), [], []
         for _ in range(rounds):
             peaks.append(peak(precision))
