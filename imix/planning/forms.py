@@ -47,11 +47,11 @@ BYTES, CLIP = torch.uint8, torch.int16
 FORMS = {
     "mnist": Form(0, (1, 0, 0), BYTES, 10, seconds=0.1),
     "segment": Form(0, (18,), torch.float32, 7, (18,), seconds=0.1),
-    "spoken": Form(0, (16_000,), CLIP, 12, seconds=0.002),  # a clip
-    "cifar10": Form(50_000, (3, 32, 32), BYTES, 10, test=10_000, download=170e6, seconds=3),
-    "cifar100": Form(50_000, (3, 32, 32), BYTES, 100, test=10_000, download=169e6, seconds=3),
-    "speech_commands": Form(51_094, (16_000,), CLIP, 12, validation=6_798, test=6_835, carved=False, download=1.49e9, seconds=60),
-    "covtype": Form(15_120, (54,), torch.float32, 7, (10, 4, 40), test=565_892, download=11e6, seconds=5),
+    "spoken": Form(0, (16_000,), CLIP, 12, carved=False, seconds=0.002),  # a clip
+    "cifar10": Form(0, (3, 32, 32), BYTES, 10, download=170e6, seconds=3),
+    "cifar100": Form(0, (3, 32, 32), BYTES, 100, download=169e6, seconds=3),
+    "speech_commands": Form(0, (16_000,), CLIP, 12, carved=False, download=1.49e9, seconds=60),
+    "covtype": Form(0, (54,), torch.float32, 7, (10, 4, 40), download=11e6, seconds=5),
 }
 
 
@@ -59,13 +59,9 @@ def form(params: settings.Params, dataset: str) -> Form:
     """The form of a data set's rows, as many as its settings take."""
     source, rows = settings.data(params, dataset)
     found, chosen = settings.entry(FORMS, source.name, "imix/planning/forms.py: FORMS"), rows.model_dump()
+    counts = settings.splits(source, rows)
     if source.name == "spoken":
-        counts = {split: voices * source.words for split, voices in source.voices.items()}
-        found = found._replace(**counts, carved=False, seconds=found.seconds * sum(counts.values()))
-    found = found._replace(train=chosen.get("train") or found.train, test=chosen.get("test") or found.test)
+        found = found._replace(seconds=found.seconds * sum(counts.values()))
     if "canvas" in chosen:
         found = found._replace(shape=(1, chosen["canvas"], chosen["canvas"]))
-    if found.carved:
-        return found._replace(validation=round(found.train * chosen["validation"]))
-    validation, silence = chosen.get("validation") or found.validation, chosen["silence"] / (1 - chosen["silence"])
-    return found._replace(train=found.train + round(found.train * silence), validation=validation + round(validation * silence))
+    return found._replace(**counts)
