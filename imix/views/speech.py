@@ -5,6 +5,7 @@ with the settings' probability and its own parameters for every clip: amplitude;
 stretch by a phase vocoder; time shift by frames; background noise, mixed in the STFT domain.
 """
 
+import itertools
 import math
 from functools import cached_property
 
@@ -39,7 +40,7 @@ class Views:
         self.settings, self.mean, self.std = settings, mean, std
         self.background = background
         self.window = torch.hann_window(N_FFT, device=background.device)
-        self.filters = mel_filters(device=background.device)
+        self.mel = Mel(background.device)
 
     @cached_property
     def noise(self) -> Tensor:
@@ -51,7 +52,7 @@ class Views:
     def clean(self, rows: Tensor) -> Tensor:
         """The spectrograms of the clips as they are, (N, 1, 32, 32)."""
         blocks = rows.split(self._block(rows))
-        return torch.cat([self._spectrogram(power(self._stft(block.float() / 2**15))) for block in blocks])
+        return torch.cat([self._image(self.mel.of_spectra(self._stft(block.float() / 2**15))) for block in blocks])
 
     def __call__(self, rows: Tensor, which: int, generator: torch.Generator) -> Tensor:
         """A random view of every clip, (N, 1, 32, 32); both views are drawn alike."""
@@ -96,25 +97,42 @@ class Views:
         spectra = self._stft(clips)
         vocoder = Vocoder(rate, shift, math.ceil(FRAMES / (1 - self.settings.stretch)))
         if not mixed and not stretched:
-            return self._spectrogram(power(spectra), shift)
+            return self._image(shift_frames(self.mel.of_spectra(spectra), shift))
         if not mixed:
-            return self._spectrogram(vocoder.magnitude(power(spectra).sqrt_()).square_())
-        magnitude = vocoder.magnitude(power(spectra).sqrt_()) if stretched else None
-        spectra = shift_frames(spectra, shift) if magnitude is None else vocoder.phase(spectra).mul_(magnitude)
+            return self._image(self.mel.of_power(vocoder.magnitude(power(spectra).sqrt_()).square_()))
+        spectra = vocoder.spectra(spectra) if stretched else shift_frames(spectra, shift)
         background = torch.view_as_real(self.noise.index_select(0, noise.to(device)))
         torch.view_as_real(spectra).lerp_(background, share.to(device)[:, None, None, None])
-        return self._spectrogram(power(spectra))
+        return self._image(self.mel.of_spectra(spectra))
 
     def _stft(self, clips: Tensor) -> Tensor:
         """(N, 16000) -> (N, 32, 1025) complex, frame by frame; frames are centred, the ends zero-padded."""
         frames = F.pad(clips, (N_FFT // 2, N_FFT // 2)).unfold(1, N_FFT, HOP)
         return torch.fft.rfft(frames * self.window)
 
-    def _spectrogram(self, power: Tensor, shift: Tensor | None = None) -> Tensor:
-        """Power (N, 32, 1025) -> (N, 1, 32 bands, 32 frames): mel power in dB under the clip's maximum, standardised."""
-        mel = power @ self.filters.T
-        level = decibels((mel if shift is None else shift_frames(mel, shift)).mT)
-        return ((level - self.mean) / self.std)[:, None]
+    def _image(self, mel: Tensor) -> Tensor:
+        """Mel power (N, 32 frames, 32 bands) -> (N, 1, 32 bands, 32 frames): dB under the clip's maximum, standardised."""
+        return ((decibels(mel.mT) - self.mean) / self.std)[:, None]
+
+
+class Mel:
+    """Power in mel bands. The lower bands lie in few bins, so that each half of them has a matrix of its own, half as large."""
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        self.halves = []  # the first bin, the one after the last, and their weights
+        for filters in mel_filters(device).chunk(2):
+            bins = filters.any(0).nonzero()[:, 0].tolist()
+            self.halves.append((bins[0], bins[-1] + 1, filters[:, bins[0] : bins[-1] + 1].T.contiguous()))
+        self.doubled = [(2 * first, 2 * end, weights.repeat_interleave(2, 0)) for first, end, weights in self.halves]
+
+    def of_power(self, power: Tensor) -> Tensor:
+        """(N, frames, 1025) -> (N, frames, 32)."""
+        return torch.cat([power.flatten(0, 1)[:, first:end] @ weights for first, end, weights in self.halves], 1).unflatten(0, power.shape[:2])
+
+    def of_spectra(self, spectra: Tensor) -> Tensor:
+        """(N, frames, 1025) complex -> (N, frames, 32): the squares of both parts are added up by the product itself."""
+        squares = torch.view_as_real(spectra).flatten(2).square()
+        return torch.cat([squares.flatten(0, 1)[:, first:end] @ weights for first, end, weights in self.doubled], 1).unflatten(0, squares.shape[:2])
 
 
 def power(spectra: Tensor) -> Tensor:
@@ -132,9 +150,8 @@ def resample(clips: Tensor, speed: Tensor) -> Tensor:
     """Play each clip (N, S) at its own ``speed`` (N,) by linear interpolation; cut or zero-padded to S samples."""
     samples = clips.shape[1]
     place = torch.arange(samples, device=clips.device, dtype=torch.float64) * speed[:, None]
-    place = torch.where(place > samples - 1, samples, place)  # past the last sample lies silence
-    left = place.long()
-    weight = (place - left).to(clips.dtype)
+    left = place.clamp_(max=samples).long()  # past the last sample lies silence
+    weight = place.frac_().to(clips.dtype)
     padded = F.pad(clips, (0, 2))
     return padded.gather(1, left).lerp_(padded[:, 1:].gather(1, left), weight)
 
@@ -142,8 +159,14 @@ def resample(clips: Tensor, speed: Tensor) -> Tensor:
 def shift_frames(source: Tensor, shift: Tensor) -> Tensor:
     """Move clips (N, 32, bins) by ``shift`` (N,) frames, to the left if positive; silence comes in."""
     frames = torch.arange(FRAMES, device=source.device) + shift[:, None]
-    inside = (frames >= 0) & (frames < FRAMES)
-    return _frames(source, frames.clamp_min(0)).mul_(inside[:, :, None])
+    silence = source.shape[0] * FRAMES  # the row after all others
+    rows = torch.where((frames >= 0) & (frames < FRAMES), frames + _first_rows(source), silence)
+    return F.pad(source.flatten(0, 1), (0, 0, 0, 1)).index_select(0, rows.flatten()).view_as(source)
+
+
+def _first_rows(source: Tensor) -> Tensor:
+    """The row of every clip's first frame in (N, frames, bins) flattened to (N frames, bins), as (N, 1)."""
+    return torch.arange(0, source.shape[0] * source.shape[1], source.shape[1], device=source.device)[:, None]
 
 
 class Vocoder:
@@ -159,42 +182,34 @@ class Vocoder:
     """
 
     def __init__(self, rate: Tensor, shift: Tensor, longest: int) -> None:
-        self.rate, self.shift, self.longest = rate, shift, longest
-
-    def __getitem__(self, rows: Tensor) -> "Vocoder":
-        """That of some of the clips."""
-        return Vocoder(self.rate[rows], self.shift[rows], self.longest)
-
-    def _stretched(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Whole and fractional source frame (N, T) of stretched frames (T,) or (N, T)."""
-        place = frames * self.rate[:, None].double()
-        left = place.long()
-        return left, (place - left).float()
+        self.rate, self.shift, self.longest = rate[:, None].double(), shift[:, None], longest
 
     def magnitude(self, source: Tensor) -> Tensor:
-        """Magnitudes (N, 32, bins), warped."""
-        frames = torch.arange(FRAMES, device=source.device) + self.shift[:, None]
-        place = (frames * self.rate[:, None].double())[:, :, None]
-        # interpolation as a product; past the last frame lies silence: fade towards it as towards any other frame
-        weight = (1 - (place - torch.arange(FRAMES, device=source.device)).abs()).clamp_min(0) * (frames >= 0)[:, :, None]
-        return weight.to(source.dtype) @ source
+        """Magnitudes (N, 32, bins), warped; past the last frame lies silence, towards which they fade as towards any other frame."""
+        frames = torch.arange(FRAMES, device=source.device) + self.shift
+        place = frames * self.rate
+        left = place.long()  # of the two source frames between which a frame lies
+        weight = (place - left).to(source.dtype)
+        weights = ((1 - weight) * ((frames >= 0) & (left < FRAMES)), weight * ((frames >= 0) & (left < FRAMES - 1)))
+        rows, first = source.flatten(0, 1), _first_rows(source)
+        near, far = (rows.index_select(0, (first + side.clamp(0, FRAMES - 1)).flatten()).view_as(source) for side in (left, left + 1))
+        return near.mul_(weights[0][:, :, None]).addcmul_(far, weights[1][:, :, None])
 
-    def phase(self, source: Tensor) -> Tensor:
-        """Unit phasors (N, 32, bins) of spectra (N, 32, bins), warped."""
-        unit = source * power(source).clamp_min_(1e-38).rsqrt_()
-        unit = torch.where(unit == 0, 1, unit)  # the angle of 0 is 0
-        turn = F.pad(unit, (0, 0, 0, 1), value=1.0)[:, 1:] * unit.conj()
-        left, _ = self._stretched(torch.arange(self.longest - 1, device=source.device))
-        product = torch.cat([unit[:, :1], _frames(turn, left)], dim=1)
-        for frame in range(1, self.longest):  # cumprod along the frames, five times as fast
-            product[:, frame] *= product[:, frame - 1]
-        frames = torch.arange(FRAMES, device=source.device) + self.shift[:, None]
-        return _frames(product, frames.clamp(0, self.longest - 1))
-
-
-def _frames(source: Tensor, index: Tensor) -> Tensor:
-    """Frame ``index[n, t]`` of clip n, (N, frames, bins), (N, T) -> (N, T, bins); past the end, the last."""
-    return source[torch.arange(len(source), device=source.device)[:, None], index.clamp(max=source.shape[1] - 1)]
+    def spectra(self, source: Tensor) -> Tensor:
+        """Spectra (N, 32, bins) complex, warped; ``source`` is not to be used afterwards."""
+        source.real.add_(1e-15)  # the angle of 0 is 0; far less than one step of the samples makes
+        strength = power(source)
+        unit = source * strength.rsqrt()
+        # the first frame's phase, then every frame's after the one before it, then a silent frame's
+        steps = torch.cat([unit[:, :1], unit[:, 1:] * unit[:, :-1].conj(), unit[:, -1:].conj()], 1)
+        passed = (torch.arange(-1, self.longest - 1, device=source.device) * self.rate).floor_().long().add_(1).clamp_(0, FRAMES)
+        # frame after frame of all clips: what is multiplied lies side by side
+        phase = steps.flatten(0, 1).index_select(0, (passed + _first_rows(steps)).T.flatten()).unflatten(0, (self.longest, -1))
+        for before, frame in itertools.pairwise(phase.unbind()):  # cumprod along the frames, five times as fast
+            frame *= before
+        frames = (torch.arange(FRAMES, device=source.device) + self.shift).clamp(0, self.longest - 1)
+        rows = frames * len(source) + torch.arange(len(source), device=source.device)[:, None]
+        return phase.flatten(0, 1).index_select(0, rows.flatten()).view_as(source).mul_(self.magnitude(strength.sqrt_()))
 
 
 def mel_filters(device: torch.device | None = None) -> Tensor:
