@@ -105,7 +105,8 @@ def crop_resize(images: Tensor, boxes: Tensor, flip: Tensor) -> Tensor:
     rows = _resize_weights(top, h, height, height)
     columns = _resize_weights(left, w, width, width)
     columns = torch.where(flip[:, None, None], columns.flip(1), columns)
-    return rows[:, None] @ images @ columns.mT[:, None]
+    # columns first: one product serves the rows of all of an image's channels
+    return rows[:, None] @ (images.flatten(1, 2) @ columns.mT).view_as(images)
 
 
 def luma(images: Tensor) -> Tensor:
@@ -116,53 +117,44 @@ def luma(images: Tensor) -> Tensor:
     return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
 
-def blend(images: Tensor, factor: Tensor, other: Tensor) -> Tensor:
-    """Blend every image, by ``factor``, with black (``other`` 0), its mean brightness (1) or its grey image (2).
+def blends(factor: Tensor, other: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+    """Blending by ``factor`` with black (``other`` 0), the image's mean brightness (1) or its grey image (2), all of any shape.
 
-    All three are a matrix over the channels and a shift, so that one product serves items of any kind; then clamped, as torchvision does.
-
-    Args:
-        images: (N, C, H, W) in 0..1. factor: (N,). other: (N,) int64.
+    Returns what `blend` takes: a matrix over the channels (..., C, C), and what each channel's mean adds to all of them (..., C).
     """
-    channels = images.shape[1]
-    weights = torch.tensor(LUMA if channels == 3 else [1.0], device=images.device)
-    rest = 1 - factor
-    shift = rest * (other == 1) * (images.mean((2, 3)) @ weights)
-    matrix = torch.diag_embed(factor[:, None].expand(-1, channels)) + (rest * (other == 2))[:, None, None] * weights
-    return torch.baddbmm(shift[:, None, None], matrix, images.flatten(2)).clamp_(0, 1).view_as(images)
+    weights = torch.tensor(LUMA if channels == 3 else [1.0], device=factor.device)
+    rest = ((1 - factor) * (other == torch.tensor([1, 2], device=factor.device).view(2, *[1] * factor.dim())))[..., None] * weights
+    return torch.diag_embed(factor[..., None].expand(*factor.shape, channels)) + rest[1][..., None, :], rest[0]
 
 
-def brightness(images: Tensor, factor: Tensor) -> Tensor:
-    """Blend with black; ``factor`` (N, 1, 1, 1)."""
-    return blend(images, factor.flatten(), torch.zeros(len(images), device=images.device))
+def blend(images: Tensor, matrix: Tensor, means: Tensor) -> Tensor:
+    """Blend every image (N, C, H, W) in 0..1 as `blends` says; then clamp, as torchvision does.
 
-
-def contrast(images: Tensor, factor: Tensor) -> Tensor:
-    """Blend with the image's mean brightness; ``factor`` (N, 1, 1, 1)."""
-    return blend(images, factor.flatten(), torch.full((len(images),), 1, device=images.device))
-
-
-def saturation(images: Tensor, factor: Tensor) -> Tensor:
-    """Blend with the grey image; ``factor`` (N, 1, 1, 1)."""
-    return blend(images, factor.flatten(), torch.full((len(images),), 2, device=images.device))
+    Brightness, contrast and saturation are all a matrix and a shift, so that one product serves items of any kind.
+    """
+    pixels = images.flatten(2)
+    shift = (pixels.mean(2) * means).sum(1)
+    return torch.baddbmm(shift[:, None, None], matrix, pixels).clamp_(0, 1).view_as(images)
 
 
 def hue(images: Tensor, turn: Tensor) -> Tensor:
     """Turn the hue by ``turn`` (N, 1, 1, 1) of a circle, value and saturation (HSV) unchanged.
 
-    Hue in sixths of the circle, 0 at red, is read from the greatest channel and the difference of the two others. A channel lies
-    above the least by the chroma times a trapezoid round its own place on the circle.
+    Hue is counted in sixths of the circle, red at 0, green at 2, blue at 4. With channels scaled to 0..1 by value and chroma,
+    its distance from red is 1 - red + green + blue, towards green where green is the greater. A channel lies above the least
+    by the chroma times a trapezoid round its own place: 2 minus the distance, cut off at 0 and 1.
     """
     red, green, blue = images.split(1, dim=1)
-    value = torch.maximum(torch.maximum(red, green), blue)
     least = torch.minimum(torch.minimum(red, green), blue)
-    chroma = value - least
-    is_red, is_green = red == value, green == value
-    place = torch.where(is_red, green - blue, torch.where(is_green, blue - red, red - green)).div_(chroma.clamp_min(1e-12))
-    place += torch.where(is_red, 0.0, torch.where(is_green, 2.0, 4.0)).add_(6 * turn)
-    place -= (place / 6).floor_().mul_(6)  # in 0..6; a third of the time of a remainder
-    shares = [(place - 3).abs_().sub_(1), 2 - (place - 2).abs_(), 2 - (place - 4).abs_()]
-    return torch.cat([share.clamp_(0, 1).mul_(chroma).add_(least) for share in shares], dim=1)
+    chroma = torch.maximum(torch.maximum(red, green), blue).sub_(least)
+    distance = (green + blue).sub_(red).sub_(least).div_(chroma.clamp_min(1e-12)).add_(1)
+    place = torch.copysign(distance, green - blue).add_(6 * turn)
+    place.sub_((place / 6).floor_(), alpha=6)  # in 0..6; a third of the time of a remainder
+    turned = torch.empty_like(images)
+    low, high = least - chroma, least.add_(chroma, alpha=2)
+    for channel, centre, base, sign in ((0, 3, low, 1), (1, 2, high, -1), (2, 4, high, -1)):  # from cyan, red's opposite, it rises
+        torch.addcmul(base, (place - centre).abs_().clamp_(1, 2), chroma, value=sign, out=turned[:, channel : channel + 1])
+    return turned
 
 
 def jitter(images: Tensor, strength: list[float], rows: Tensor, generator: torch.Generator) -> Tensor:
@@ -185,14 +177,15 @@ def jitter(images: Tensor, strength: list[float], rows: Tensor, generator: torch
     factor = factor[by_hue].gather(1, order).to(images.device)  # (M, slots), as they are applied
     turn = factor.gather(1, hue_slot.clamp(max=slots - 1)[:, None].to(images.device)).view(-1, 1, 1, 1)
     ends = torch.searchsorted(hue_slot, torch.arange(slots + 1)).tolist()  # items of an earlier hue than the slot
-    order, rows = order.to(images.device), rows.to(images.device)
+    matrix, means = blends(factor.T, order.T.to(images.device), images.shape[1])
+    rows = rows.to(images.device)
     work = images.index_select(0, rows)
     for slot in range(slots - coloured):
         late = slice(ends[slot + 1], None)
-        work[late] = blend(work[late], factor[late, slot], order[late, slot])
+        work[late] = blend(work[late], matrix[slot, late], means[slot, late])
     if coloured:
         work = hue(work, turn)
     for slot in range(1, slots if coloured else 0):
         early = slice(ends[slot])
-        work[early] = blend(work[early], factor[early, slot], order[early, slot])
+        work[early] = blend(work[early], matrix[slot, early], means[slot, early])
     return images.index_copy_(0, rows, work)
