@@ -47,7 +47,7 @@ def load(path: Path, dataset: Dataset) -> tuple[nn.Module, Views]:
             header = json.loads((file.metadata() or {})[KEY])
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         if fingerprint(state) != header["sha256"]:
-            raise UserError(f"{path}: damaged: the weights are not those that were saved; `dvc repro` makes them again")
+            raise UserError(f"{path}: damaged: the weights are not those that were saved; `dvc repro -f` of its stage makes them again")
         encoder, views = build(Domain.model_validate(header["domain"]), dataset)
         encoder.load_state_dict(state)
     except (OSError, KeyError, TypeError, ValueError, SafetensorError, RuntimeError) as error:

@@ -101,7 +101,7 @@ def _obtain(source: VerifiedSource, stored: Path, wanted: str | None) -> tuple[s
             try:
                 shutil.copyfile(origin, temporary)
             except OSError as error:
-                raise UserError(f"IMIX_DATA_MIRROR = {mirror}: {stored.name} cannot be read there ({error.strerror})") from None
+                raise UserError(f"IMIX_DATA_MIRROR = {mirror!r}: {stored.name} cannot be read there ({error.strerror})") from None
         else:
             origin = OFFICIAL[source.name].url
             _download(origin, temporary)

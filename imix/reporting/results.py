@@ -97,7 +97,7 @@ def collect(
                 identity = {"dataset": dataset, "method": method, "mix": mix, "seed": seed}
                 figures = read_json(metrics(*identity.values()))
                 row = identity | {name: figures[name] for name in FIGURES} | {"epochs": 0, "train_seconds": 0.0}
-                if mix not in ("raw", "untrained"):
+                if method != "baseline" or mix == SUPERVISED[0]:
                     folder = encoders(dataset, *(SUPERVISED if method == "baseline" else (method, mix)), seed)
                     provenance = read_json(folder / "provenance.json")
                     row |= {"epochs": provenance["settings"]["settings"]["epochs"], "train_seconds": provenance["seconds"]}

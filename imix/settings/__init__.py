@@ -17,7 +17,6 @@ from imix.settings.loading import check, load
 from imix.settings.merging import data, domain, resolve, variants
 from imix.settings.rows import (
     ROWS,
-    SIZES,
     CommandRows,
     DrawnRows,
     PlacedRows,
@@ -44,7 +43,7 @@ from imix.settings.training import (
 )
 
 __all__ = [
-    "ABLATIONS", "FOLDER", "NAME", "PRETRAINING", "ROWS", "SIZES", "SUPERVISED", "Ablations", "CommandRows", "Domain", "DrawnRows",
+    "ABLATIONS", "FOLDER", "NAME", "PRETRAINING", "ROWS", "SUPERVISED", "Ablations", "CommandRows", "Domain", "DrawnRows",
     "Grid", "ImageViews", "MLPEncoder", "Method", "Mix", "Params", "PlacedRows", "Pretraining", "Probe", "Projection", "ResNetEncoder",
     "Seed", "Source", "SpeechViews", "SplitRows", "SpokenRows", "SpokenSource", "StandardisedRows", "Strict", "TabularViews", "Transfer",
     "Variant", "Variants", "VerifiedSource", "check", "data", "domain", "entry", "load", "read", "resolve", "resolved", "splits",
