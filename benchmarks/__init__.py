@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
+import threadpoolctl
 import torch
 
 from imix import runtime
@@ -57,5 +58,6 @@ def compare(label: str, ours: Callable[[], object], reference: Callable[[], obje
 def start() -> torch.device:
     """Seed, set the threads, say what this machine is."""
     device = runtime.configure(0)
+    threadpoolctl.threadpool_limits(torch.get_num_threads())  # the references' too: NumPy's products start threads of their own
     print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
     return device
