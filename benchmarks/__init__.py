@@ -43,16 +43,16 @@ def excess(longer: list[float], shorter: list[float]) -> str:
     return f"{statistics.median(shares):+.1f} % ({min(shares):+.1f} to {max(shares):+.1f})"
 
 
-def compare(label: str, ours: Callable[[], object], reference: Callable[[], object], rounds: int = 7) -> None:
+def compare(label: str, pairs: int, ours: Callable[[], object], reference: Callable[[], object], rounds: int = 7) -> None:
     """Time both in turn, after one warm-up each; print how many times as fast ours is.
 
     Args:
-        label: of the line. ours, reference: the same work, done once. rounds: timed pairs.
+        label: of the line. pairs: of views that the work makes. ours, reference: the same work, done once. rounds: timed.
     """
     times = race({"ours": ours, "reference": reference}, rounds)
-    mine, theirs = (statistics.median(side) * 1e3 for side in times.values())
+    mine, theirs = (pairs / statistics.median(side) for side in times.values())
     found = ratio(times["ours"], times["reference"])
-    print(f"{label}: {found} times as fast, n = {rounds}; {mine:.2f} ms against {theirs:.2f} ms", flush=True)
+    print(f"{label}, {pairs} pairs: {found} times as fast, n = {rounds}; {mine:,.0f} against {theirs:,.0f} pairs a second", flush=True)
 
 
 def start() -> torch.device:

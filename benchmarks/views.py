@@ -30,7 +30,8 @@ def image_pairs(device: torch.device, size: int) -> None:
         transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.25,) * 3)])  # fmt: skip
     pictures = [Image.fromarray(image.permute(1, 2, 0).cpu().numpy()) for image in images]
     compare(
-        f"image views, {size} pairs",
+        "image views",
+        size,
         lambda: [views(images, which, generator) for which in (0, 1)],
         lambda: [torch.stack([pipeline(picture) for picture in pictures]) for _ in (0, 1)],
     )
@@ -75,7 +76,8 @@ def speech_pairs(device: torch.device, size: int) -> None:
         SPEECH, torch.zeros(1, device=device), torch.ones(1, device=device), torch.from_numpy(noise.reshape(-1, RATE)).to(device)
     )
     compare(
-        f"speech views, {len(clips)} pairs",
+        "speech views",
+        len(clips),
         lambda: [views(tensors, which, generator) for which in (0, 1)],
         lambda: [np.stack([one_clip(clip, noise[0], rng) for clip in clips]) for _ in (0, 1)],
     )
@@ -93,7 +95,8 @@ def tabular_pairs(device: torch.device, size: int) -> None:
         return view
 
     compare(
-        f"tabular views, {size} pairs",
+        "tabular views",
+        size,
         lambda: [views(rows, which, generator) for which in (0, 1)],
         lambda: [np.stack([one_row(row) for row in array]) for _ in (0, 1)],
     )
