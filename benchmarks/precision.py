@@ -32,8 +32,8 @@ def curves(dataset: Dataset, method: str, mix: str, precision: str, seeds: int, 
     for seed in range(seeds):
         cell = cells.cell("mnist", method, mix, precision=precision, epochs=epochs, knn_every=epochs)
         training = Training(dataset, method, cell, seed)
-        run(training, f"{method} {mix} {precision} {seed}", folder / "state.pt")
-        (folder / "state.pt").unlink(missing_ok=True)
+        run(training, f"{method} {mix} {precision} {seed}", folder / "unfinished.state")
+        (folder / "unfinished.state").unlink(missing_ok=True)
         found.append([line["loss"] for line in training.history])
     return torch.tensor(found)
 

@@ -1,8 +1,5 @@
 """``python -m imix plan``: what the study of params.yaml will cost, before it is paid."""
 
-import os
-from pathlib import Path
-
 from imix.errors import Options, UserError, exit_cleanly
 
 NOTE = """
@@ -43,7 +40,7 @@ def main() -> None:
     from imix import runtime
     from imix.planning import table
 
-    machine = costs.Machine(runtime.configure(0), args.rate, Path(os.environ.get("IMIX_RESUME", ".resume"), "timings.json"))
+    machine = costs.Machine(runtime.configure(0), args.rate, runtime.resume_folder() / "timings.json")
     cached = costs.cached(params)
     jobs = costs.plan(params, machine, cached)
     measured = f"as timed on this machine's {machine.device}, without what other programs take from one thread"

@@ -46,3 +46,18 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def encoder_folder(dataset: str, method: str, mix: str, seed: int) -> Path:
     """Where a training writes."""
     return DATA / "encoders" / dataset / method / mix / str(seed)
+
+
+def ablation_folder(ablation: str, dataset: str, seed: int) -> Path:
+    """Where an ablation writes."""
+    return DATA / "ablations" / ablation / dataset / str(seed)
+
+
+def metrics_file(dataset: str, method: str, mix: str, seed: int) -> Path:
+    """Where an evaluation writes; baselines have method ``baseline`` and mix ``raw``, ``untrained`` or ``supervised``."""
+    return DATA / "metrics" / dataset / method / mix / f"{seed}.json"
+
+
+def transfer_file(pretrained_on: str, probed_on: str, method: str, mix: str, seed: int) -> Path:
+    """Where the evaluation of an encoder on another data set writes."""
+    return DATA / "metrics" / probed_on / f"from_{pretrained_on}" / method / mix / f"{seed}.json"

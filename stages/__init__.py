@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import get_args
 
 from imix.errors import Once, Options, UserError
-from imix.files import DATA, encoder_folder
+from imix.files import DATA, ablation_folder, encoder_folder, metrics_file, transfer_file
 from imix.settings import NAME, PRETRAINING, Mix, entry
 
 REPORTS = Path("reports")
@@ -47,18 +47,3 @@ def say(label: str, does: str, writes: Path | Sequence[Path]) -> None:
     """The line that every stage starts with: what it does and what it will write."""
     paths = [writes] if isinstance(writes, Path) else writes
     print(f"{label}: {does} -> {', '.join(map(str, paths))}", file=sys.stderr, flush=True)
-
-
-def ablation_folder(ablation: str, dataset: str, seed: int) -> Path:
-    """Where an ablation writes."""
-    return DATA / "ablations" / ablation / dataset / str(seed)
-
-
-def metrics_file(dataset: str, method: str, mix: str, seed: int) -> Path:
-    """Where an evaluation writes; baselines have method ``baseline`` and mix ``raw``, ``untrained`` or ``supervised``."""
-    return DATA / "metrics" / dataset / method / mix / f"{seed}.json"
-
-
-def transfer_file(pretrained_on: str, probed_on: str, method: str, mix: str, seed: int) -> Path:
-    """Where the evaluation of an encoder on another data set writes."""
-    return DATA / "metrics" / probed_on / f"from_{pretrained_on}" / method / mix / f"{seed}.json"

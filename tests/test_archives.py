@@ -181,7 +181,7 @@ def test_mirror(server, store, tmp_path, monkeypatch, http):
 def test_mirror_without_the_file(server, tmp_path, monkeypatch, url):
     mirror = server.url if url else str(tmp_path / "nowhere")
     monkeypatch.setenv("IMIX_DATA_MIRROR", mirror)
-    words = rf"{mirror}/covtype.data.gz: .*404" if url else rf"IMIX_DATA_MIRROR = {mirror}: covtype.data.gz .*No such file"
+    words = rf"{mirror}/covtype.data.gz: .*404" if url else rf"IMIX_DATA_MIRROR = '{mirror}': covtype.data.gz .*No such file"
     with pytest.raises(UserError, match=words):
         fetch(source("covtype", checksum="official"), tmp_path / "raw")
     assert len(server.requests) == url  # what is not there is not asked for again

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from imix.errors import UserError
 from imix.settings import ImageViews, SpeechViews, TabularViews
 from imix.views import image, speech, tabular
 
@@ -15,13 +16,14 @@ SPEECH = dict(kind="speech", probability=0.5, amplitude=[0.7, 1.1], speed=0.2, s
 functional = pytest.importorskip("torchvision.transforms.functional")
 
 
-def test_crop_resize_is_torchvisions(generator):
-    images = torch.rand(40, 3, 32, 32, generator=generator)
-    boxes = image.random_crops(40, 32, 32, [0.05, 1.0], generator)
+@pytest.mark.parametrize("size", [(32, 32), (24, 40)])
+def test_crop_resize_is_torchvisions(size, generator):
+    images = torch.rand(40, 3, *size, generator=generator)
+    boxes = image.random_crops(40, *size, [0.05, 1.0], generator)
     flip = torch.rand(40, generator=generator) < 0.5
     ours = image.crop_resize(images, boxes, flip)
     for i, (top, left, h, w) in enumerate(boxes.tolist()):
-        expected = functional.resized_crop(images[i], top, left, h, w, [32, 32], antialias=True)
+        expected = functional.resized_crop(images[i], top, left, h, w, list(size), antialias=True)
         assert torch.allclose(ours[i], functional.hflip(expected) if flip[i] else expected, atol=1e-5)
 
 
@@ -44,11 +46,20 @@ def test_hue_is_torchvisions(generator):
         assert torch.allclose(ours[i], functional.adjust_hue(images[i], float(turn[i])), atol=1e-5)
 
 
-def test_jitter_orders_are_the_items_own(generator):
-    one = torch.rand(1, 3, 4, 4, generator=generator).expand(300, -1, -1, -1).clone()
-    changed = image.jitter(one.clone(), [0.4, 0.4, 0.4, 0.1], torch.arange(0, 300, 2), generator)
-    assert torch.equal(changed[1::2], one[1::2])
-    assert len(changed[::2].flatten(1).unique(dim=0)) == 150
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jitter_is_torchvisions_in_the_items_own_orders(channels, generator):
+    images, rows, strength = torch.rand(100, channels, 8, 6, generator=generator), torch.arange(0, 100, 2), [0.4, 0.4, 0.4, 0.1]
+    ours, draw = image.jitter(images.clone(), strength, rows, torch.Generator().manual_seed(1)), torch.Generator().manual_seed(1)
+    factor = torch.tensor([1.0, 1, 1, 0]) + (torch.rand(50, 4, generator=draw) * 2 - 1) * torch.tensor(strength)
+    order = torch.rand(50, 4 if channels == 3 else 2, generator=draw).argsort(1)
+    assert len(order.unique(dim=0)) > channels
+    for i, row in enumerate(rows.tolist()):
+        expected = images[row]
+        for k in order[i].tolist():
+            expected = getattr(functional, f"adjust_{('brightness', 'contrast', 'saturation', 'hue')[k]}")(expected, float(factor[i, k]))
+        assert torch.allclose(ours[row], expected, atol=1e-4)
+    assert torch.equal(ours[1::2], images[1::2])
+    assert torch.equal(image.jitter(images.clone(), strength, rows[:0], generator), images)
 
 
 def test_crops_are_distributed_as_torchvisions(generator):
@@ -194,8 +205,34 @@ def test_noise_is_mixed_in_the_stft_domain(generator):
         assert torch.allclose(ours[i, 0].double(), expected, atol=5e-3)
 
 
+@pytest.mark.parametrize("stretched", [False, True])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_view_is_its_definition(stretched, mixed):
+    """Amplitude, speed, stretch, shift, noise and mel, one after the other in float64; silence among the clips."""
+    views, rows = views_for(noise=0.45, stretch=0.2, shift=8), torch.cat([clips(3), torch.zeros(1, 16000, dtype=torch.int16)])
+    amplitude, speed = torch.tensor([0.7, 1.0, 1.1, 0.9]), torch.tensor([1.0, 1 / 1.1, 1 / 0.85, 1.2])
+    rate = torch.tensor([0.85, 1.2, 1.0, 0.9]) if stretched else torch.ones(4)
+    share = torch.tensor([0.3, 0.45, 0.1, 0.2]) if mixed else torch.zeros(4)
+    shift, which = torch.tensor([3, -5, 0, 8]), torch.tensor([1, 0, 1, 0])
+    ours = views._view(rows, amplitude, speed, rate, shift, share, which)
+    for i in range(4):
+        clip = speech.resample(rows[i : i + 1].double() / 2**15 * amplitude[i], speed[i : i + 1])[0]
+        warped = slow_vocoder(slow_stft(clip), float(rate[i]), 41)
+        spectrum = torch.stack([warped[t + shift[i]] if t + shift[i] >= 0 else torch.zeros_like(warped[0]) for t in range(32)])
+        noise = slow_stft(views.background[which[i]] / 2**15)
+        expected = slow_spectrogram((1 - share[i]) * spectrum + share[i] * noise)
+        assert torch.allclose(ours[i, 0].double(), expected, atol=2e-2), float((ours[i, 0] - expected).abs().max())
+
+
+def test_noise_wants_recordings():
+    views = speech.Views(SpeechViews(**SPEECH), torch.zeros(1), torch.ones(1), torch.zeros(0, 16000, dtype=torch.int16))
+    with pytest.raises(UserError, match="the data set has none"):
+        views(clips(30), 0, torch.Generator().manual_seed(0))
+
+
 def test_speech_views_do_not_depend_on_blocks(monkeypatch):
     views, rows = speech.Views(SpeechViews(**SPEECH), torch.tensor([-40.0]), torch.tensor([20.0]), views_for().background), clips(30)
+    rows[::10] = 0  # silence is a class of the commands
     whole = views(rows, 0, torch.Generator().manual_seed(2))
     monkeypatch.setattr(speech, "BLOCK", 7)
     assert torch.allclose(views(rows, 0, torch.Generator().manual_seed(2)), whole, atol=1e-4)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from imix import settings
 from imix.errors import UserError
-from imix.files import DATA, encoder_folder
+from imix.files import DATA, ablation_folder, encoder_folder, metrics_file, transfer_file
 from imix.methods import METHODS
 from imix.planning.counting import Encoding, count, encoding, evaluation, raw
 from imix.planning.done import Cached, cached
@@ -68,10 +68,13 @@ class Prices:
             UserError: a batch larger than the rows.
         """
         rows = self.forms[dataset]
-        used = round((rows.fit if METHODS[method].supervised else rows.train) * cell.fraction)
+        every = rows.fit if METHODS[method].supervised else rows.train
+        used = int(every * cell.fraction)
         steps = cell.epochs * (used // cell.batch_size)
-        if not steps:
-            raise UserError(f"params.yaml: batch_size = {cell.batch_size}: must be at most the {used} training rows of {dataset}")
+        if not steps:  # a fraction of each class is rounded up: a batch that only just fits is planned with one step an epoch
+            if min(every, used + rows.classes) < cell.batch_size:
+                raise UserError(f"params.yaml: batch_size = {cell.batch_size}: must be at most the {used} training rows of {dataset}")
+            steps = cell.epochs
         step, domain = count(method, cell, rows.one(METHODS[method].supervised)), settings.Domain(encoder=cell.encoder, views=cell.views)
         encoder = encoding(domain, rows.one(False))
         watched = (rows.fit + rows.validation) * encoder.operations + 2 * rows.fit * rows.validation * encoder.features
@@ -106,11 +109,6 @@ def plan(params: settings.Params, machine: Machine, cached: Cached | None) -> li
     return _ablated(params, jobs, cached) if cached else jobs
 
 
-def metrics_file(*parts: str, seed: int) -> Path:
-    """Where an evaluation writes."""
-    return DATA.joinpath("metrics", *parts, f"{seed}.json")
-
-
 def _data(params: settings.Params, prices: Prices) -> Iterator[Job]:
     for output in (settings.FOLDER, DATA / "code" / "pretrain.txt", DATA / "code" / "evaluate.txt"):
         yield Job("settings", "", output, 0, Cost(), False)
@@ -126,7 +124,7 @@ def _grid(params: settings.Params, prices: Prices) -> Iterator[Job]:
         baseline = prices.evaluation(dataset, domain, raw(prices.forms[dataset])) + prices.evaluation(dataset, domain)
         baseline += prices.evaluation(dataset, settings.resolve(params, dataset, *settings.SUPERVISED))
         for seed in params.grid.seeds:
-            output = metrics_file(dataset, "baseline", "raw", seed=seed)
+            output = metrics_file(dataset, "baseline", "raw", seed)
             yield Job("evaluate", f"{dataset} baselines", output, 0, baseline, False)
         for method, mix in params.grid.cells():
             cell = settings.resolve(params, dataset, method, mix)
@@ -135,7 +133,7 @@ def _grid(params: settings.Params, prices: Prices) -> Iterator[Job]:
                 name = f"{dataset} {method} {mix}"
                 yield Job("pretrain", name, encoder_folder(dataset, method, mix, seed), 1, trained, False)
                 if (method, mix) != settings.SUPERVISED:  # which is judged among the baselines
-                    yield Job("evaluate", name, metrics_file(dataset, method, mix, seed=seed), 0, judged, False)
+                    yield Job("evaluate", name, metrics_file(dataset, method, mix, seed), 0, judged, False)
 
 
 def _transfer(params: settings.Params, prices: Prices) -> Iterator[Job]:
@@ -143,7 +141,7 @@ def _transfer(params: settings.Params, prices: Prices) -> Iterator[Job]:
         for method, mix in ((method, mix) for method in params.grid.methods for mix in params.grid.mixes):
             judged = prices.evaluation(target, settings.resolve(params, source, method, mix))
             for seed in params.grid.seeds:
-                output = metrics_file(target, f"from_{source}", method, mix, seed=seed)
+                output = transfer_file(source, target, method, mix, seed)
                 yield Job("evaluate", f"{source} to {target} {method} {mix}", output, 0, judged, False)
 
 
@@ -154,7 +152,7 @@ def _ablations(params: settings.Params, prices: Prices) -> Iterator[Job]:
                 cell = v.pretraining()
                 cost = prices.training(dataset, v.method, cell) + prices.evaluation(dataset, cell)
                 for seed in params.ablations.seeds:
-                    output = DATA / "ablations" / name / dataset / str(seed)
+                    output = ablation_folder(name, dataset, seed)
                     yield Job("ablate", f"{dataset} {name} {v.value} {v.method} {v.mix}", output, 1, cost, False)
 
 
@@ -166,7 +164,7 @@ def _ablated(params: settings.Params, jobs: list[Job], cached: Cached) -> list[J
             asked = settings.variants(params, name, dataset).variants
             for seed in params.ablations.seeds:
                 found = cached.variants(name, dataset, seed, params.probe[dataset], asked)
-                output = DATA / "ablations" / name / dataset / str(seed)
+                output = ablation_folder(name, dataset, seed)
                 done |= {(output, f"{dataset} {name} {v.value} {v.method} {v.mix}"): there for v, there in zip(asked, found, strict=True)}
     return [job._replace(done=done[job.output, job.name]) if job.group == "ablate" else job for job in jobs]
 

@@ -19,7 +19,7 @@ import yaml
 
 from imix import settings
 from imix.errors import UserError
-from imix.files import DATA
+from imix.files import DATA, ablation_folder
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Hashes = dict[str, str]  # of paths: md5; with .dir at the end a folder's
@@ -122,7 +122,7 @@ class Cached:
 
     def variants(self, ablation: str, dataset: str, seed: int, probe: settings.Probe, asked: list[settings.Variant]) -> list[bool]:
         """Which variants' results lie in the ablation's folder, under the names that `stages.ablate` gives them."""
-        folder = DATA / "ablations" / ablation / dataset / str(seed)
+        folder = ablation_folder(ablation, dataset, seed)
         texts = [Path("stages/ablate.py").read_text()]
         for name in ("pretrain", "evaluate"):
             value = self.hash((DATA / "code" / f"{name}.txt").as_posix())

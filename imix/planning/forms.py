@@ -19,8 +19,7 @@ class Form(NamedTuple):
     validation: int = 0
     test: int = 0
     carved: bool = True  # the validation rows are training rows put aside
-    download: float = 0  # bytes
-    seconds: float = 0  # of reading a source whole, without the download; measured on one core of an AMD EPYC
+    seconds: float = 0  # of reading a source whole; measured on one core of an AMD EPYC
 
     @property
     def fit(self) -> int:
@@ -48,10 +47,10 @@ FORMS = {
     "mnist": Form(0, (1, 0, 0), BYTES, 10, seconds=0.1),
     "segment": Form(0, (18,), torch.float32, 7, (18,), seconds=0.1),
     "spoken": Form(0, (16_000,), CLIP, 12, carved=False, seconds=0.002),  # a clip
-    "cifar10": Form(0, (3, 32, 32), BYTES, 10, download=170e6, seconds=3),
-    "cifar100": Form(0, (3, 32, 32), BYTES, 100, download=169e6, seconds=3),
-    "speech_commands": Form(0, (16_000,), CLIP, 12, carved=False, download=1.49e9, seconds=60),
-    "covtype": Form(0, (54,), torch.float32, 7, (10, 4, 40), download=11e6, seconds=5),
+    "cifar10": Form(0, (3, 32, 32), BYTES, 10, seconds=3),
+    "cifar100": Form(0, (3, 32, 32), BYTES, 100, seconds=3),
+    "speech_commands": Form(0, (16_000,), CLIP, 12, carved=False, seconds=60),
+    "covtype": Form(0, (54,), torch.float32, 7, (10, 4, 40), seconds=5),
 }
 
 

@@ -129,7 +129,21 @@ WORDS = {
     "string_type": "must be text",
     "missing": "is missing",
 }
-TAGS = ("resnet", "mlp", "image", "speech", "tabular", "mnist", "segment", "spoken", "[key]")
+TAGS = (
+    "resnet",
+    "mlp",
+    "image",
+    "speech",
+    "tabular",
+    "mnist",
+    "segment",
+    "spoken",
+    "cifar10",
+    "cifar100",
+    "speech_commands",
+    "covtype",
+    "[key]",
+)
 
 
 def validated(model: type[Model], raw: Mapping[str, Any], file: str, origin: Mapping[str, str] | None = None, whole: str = "") -> Model:

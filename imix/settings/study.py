@@ -143,10 +143,6 @@ class Verification(Strict):
     checksum: Checksum
 
 
-# folders of data/ that are no data set's
-RESERVED = ("ablations", "archives", "code", "encoders", "metrics", "settings")
-
-
 class Params(Strict):
     """The whole of params.yaml."""
 
