@@ -1,9 +1,13 @@
 """Speed as ratios: ours against a plain reference, timed in turn. Run as ``python -m benchmarks.<name>``."""
 
 import os
+import re
+import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import threadpoolctl
 import torch
@@ -18,8 +22,7 @@ def race(sides: Mapping[str, Callable[[], object]], rounds: int) -> Times:
 
     With one thread it is the processor's time, which other processes of the machine do not lengthen by waiting.
     """
-    alone = torch.get_num_threads() == 1 and os.environ.get("IMIX_DEVICE", "cpu") == "cpu" and not torch.cuda.is_available()
-    clock = time.process_time if alone else time.perf_counter
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     for function in sides.values():
         function()
     times: Times = {name: [] for name in sides}
@@ -55,8 +58,17 @@ def compare(label: str, pairs: int, ours: Callable[[], object], reference: Calla
     print(f"{label}, {pairs} pairs: {found} times as fast, n = {rounds}; {mine:,.0f} against {theirs:,.0f} pairs a second", flush=True)
 
 
+def peak() -> float:
+    """Peak memory of this process so far, MB; on Linux not from getrusage, which begins with the parent's."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return float(re.search(r"VmHWM:\s*(\d+) kB", status.read_text())[1]) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
 def start() -> torch.device:
-    """Seed, set the threads, say what this machine is."""
+    """Seed, set the threads, say what this machine is. The references are written for the processor: it alone is timed."""
+    os.environ["IMIX_DEVICE"] = "cpu"
     device = runtime.configure(0)
     threadpoolctl.threadpool_limits(torch.get_num_threads())  # the references' too: NumPy's products start threads of their own
     print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")

@@ -32,8 +32,7 @@ def cell(dataset: str, method: str, mix: str, size: float | None = None, **chang
 
 def training(dataset: str, method: str, chosen: settings.Pretraining, rows: int | None = None) -> Training:
     """A training on ``rows`` rows of noise in the data set's form, one batch of them unless told."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    data = timing.random_dataset(forms.form(params(), dataset), rows or chosen.batch_size, device)
+    data = timing.random_dataset(forms.form(params(), dataset), rows or chosen.batch_size, torch.device("cpu"))
     return Training(replace(data, carved=False), method, chosen, 0)  # all splits are the same rows
 
 
@@ -48,5 +47,3 @@ def step(of: Training, pair: list[torch.Tensor]) -> None:
     of.method.follow()
     of._loss(*pair).backward()
     of.optimiser.step(1e-6)
-    if of.device.type == "cuda":
-        torch.cuda.synchronize()

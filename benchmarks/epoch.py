@@ -1,4 +1,4 @@
-"""Epochs end to end, rows to updated weights: ours against item-by-item views and a plain step; the share of data and views in ours."""
+"""Epochs end to end, rows to updated weights: ours against item-by-item views and a plain step; the share of views in ours."""
 
 import statistics
 import sys
@@ -16,7 +16,7 @@ from imix.progress import Progress
 
 
 def with_clock(training: Training) -> list[float]:
-    """Make a training note the seconds that each of its views takes, rows gathered included."""
+    """Make a training note the seconds that each of its views takes."""
     inner, noted = training.views, []
 
     class Clocked:
@@ -42,8 +42,8 @@ def ours(training: Training) -> None:
 
 
 def share(name: str, dataset: str, rows: int, rounds: int, **changes: object) -> Training:
-    """Print the share of the views in an epoch of a cell."""
-    training = cells.training(dataset, "moco", cells.cell(dataset, "moco", "imix", **changes), rows)
+    """Print the share of the views in an epoch of a cell, plain MoCo."""
+    training = cells.training(dataset, "moco", cells.cell(dataset, "moco", "none", **changes), rows)
     training.optimiser.step = lambda rate, step=training.optimiser.step: step(1e-6)
     noted, shares, seconds = with_clock(training), [], []
     for _ in range(rounds + 1):
@@ -54,7 +54,7 @@ def share(name: str, dataset: str, rows: int, rounds: int, **changes: object) ->
         shares.append(100 * sum(noted) / seconds[-1])
     shares, seconds = shares[1:], seconds[1:]
     print(
-        f"{name}, {training.steps} steps, n = {rounds}: data and views take {statistics.median(shares):.1f} % of an epoch "
+        f"{name}, {training.steps} steps, n = {rounds}: views take {statistics.median(shares):.1f} % of an epoch "
         f"({min(shares):.1f} to {max(shares):.1f}); {statistics.median(seconds) / training.steps * 1e3:.1f} ms a step",
         flush=True,
     )
@@ -62,7 +62,7 @@ def share(name: str, dataset: str, rows: int, rounds: int, **changes: object) ->
 
 
 def against_plain(training: Training, rounds: int) -> None:
-    """An epoch of ResNet-18 against PIL pictures, one after the other, and the plain step; both plain MoCo or both i-Mix's views."""
+    """An epoch of ResNet-18, plain MoCo, against PIL pictures, one after the other, and the plain step."""
     s, pictures = training.settings, [Image.fromarray(row.permute(1, 2, 0).cpu().numpy()) for row in training.rows]
     pipeline = transforms.Compose([
         transforms.RandomResizedCrop(32, (0.2, 1.0)), transforms.RandomHorizontalFlip(),

@@ -1,19 +1,13 @@
 """Peak memory of steps, views and linear evaluation, each in a fresh process, above what that process takes when it is ready."""
 
 import multiprocessing
-import resource
 import sys
 from collections.abc import Callable
 
 import torch
 
-from benchmarks import cells, start
+from benchmarks import cells, peak, start
 from imix import runtime
-
-
-def peak() -> float:
-    """Peak memory of this process so far, MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def work(kind: str, dataset: str, size: float, batch: int) -> Callable[[], object]:

@@ -3,8 +3,6 @@
 import gzip
 import io
 import multiprocessing
-import resource
-import sys
 import tarfile
 import tempfile
 import time
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import peak
 from imix.datasets import save, source_module
 from imix.datasets.archives import OFFICIAL
 from imix.datasets.spoken import COMMANDS, UNKNOWN
@@ -62,11 +61,6 @@ def make_covtype(path: Path, rng: np.random.Generator) -> None:
         np.savetxt(file, rows, fmt="%d", delimiter=",")
 
 
-def peak() -> float:
-    """Peak memory of this process, GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
-
-
 def read(name: str, folder: Path) -> tuple[float, float]:
     """Read and save as the preprocess stage does: seconds, GB."""
     started = time.perf_counter()
@@ -74,7 +68,7 @@ def read(name: str, folder: Path) -> tuple[float, float]:
     extra = {"covtype": {"standardise": "train"}, "speech_commands": {"silence": 0.1, "validation": None}}
     rows = ROWS[name].model_validate(everything | extra.get(name, {}))
     save(source_module(name).read(VerifiedSource(name=name, checksum=None), rows, folder), folder / "tensors", {})
-    return time.perf_counter() - started, peak()
+    return time.perf_counter() - started, peak() / 1e3
 
 
 def decompress(name: str, folder: Path) -> tuple[float, float]:
@@ -84,7 +78,7 @@ def decompress(name: str, folder: Path) -> tuple[float, float]:
     with (folder / OFFICIAL[name].file).open("rb") as file:
         while block := file.read(BLOCK):
             unzip.decompress(block)
-    return time.perf_counter() - started, peak()
+    return time.perf_counter() - started, peak() / 1e3
 
 
 def main(rounds: int = 3) -> None:

@@ -210,7 +210,7 @@ def test_the_table_adds_up(fast):
     _, training, judging, start, total = (" ".join(line.split()) for line in lines)
     assert training == "pretrain (the grid's trainings) 1 of 2 1 of 2 1,000 2 3.00 2.0 h 4.0 h"
     assert judging == "evaluate (probes, kNN, baselines, transfer) 1 of 1 - - 1 5.00 90 s 90 s"
-    assert start == "start-up - - - - - 4.7 s 7 s"
+    assert start == "start-up - - - - - 5.6 s 8.4 s"
     assert total == "total 2 of 3 1 of 2 1,000 3 5.00 2.0 h 4.0 h"
     assert table.table(jobs, fast, cells=True).count("\n  a ") == 2
     assert table.fits(jobs, 6e9) == "Everything that is left fits into 6 GB.\n"

@@ -137,6 +137,20 @@ def test_every_committed_study_has_the_settings_that_stand_here_now():
                     assert settings.resolve(params, dataset, method, mix).model_dump() == cell, (path, dataset, method, mix)
 
 
+def test_deviations_quote_the_committed_results():
+    page = (ROOT / "docs/deviations.md").read_text()
+    contrast = pd.read_csv(ROOT / "reports/ablations/contrast.csv").query("mix == 'none'")
+    for dataset, cells in contrast.groupby("dataset"):
+        values = cells.pivot_table(index="seed", columns="value", values="linear_accuracy")
+        gain = values["batch"] - values["own"]
+        assert f"{gain.mean():.1f} ± {gain.std():.1f} points on {dataset}" in page
+    for study in ("embedded", "small"):
+        trained = pd.read_csv(ROOT / f"reports/{study}/results.csv").query("method != 'baseline'")
+        more = trained.linear_accuracy_test_selected - trained.linear_accuracy
+        assert f"{more.mean():.1f} ± {more.std():.1f} points in the" in page
+        assert f"(n = {len(more)} trainings, at most {more.max():.1f})" in page
+
+
 def test_transfer_has_a_row_per_pair():
     transfers = rows().query("dataset == 'toy' and method == 'npair'").assign(pretrained_on="covtype")
     table = tables.transfer_table(transfers, GRID).splitlines()
