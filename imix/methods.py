@@ -150,7 +150,7 @@ class BYOL(Momentum):
 
     def forward(self, anchors: Tensor, keys: Tensor, generator: torch.Generator) -> LabelLoss:
         """Two views (N, ...) -> the loss as a function of the label."""
-        z_keys = self.keys(keys, self.groups)
+        z_keys = self.keys(keys, self.groups, generator)
         predictions = per_group(nn.Sequential(self.network(), self.predictor), anchors, self.groups)
         return objectives.byol(predictions, z_keys)
 

@@ -98,13 +98,14 @@ def cutmix(images: Tensor, alpha: float = 1.0, *, groups: int = 1, generator: to
     """Paste one box, the same place in every image, from each image's partner (i-CutMix, section 1).
 
     The box has sides sqrt(1 - lam) of the image's, a uniform centre, and is clipped; ``lam`` is then the share
-    of the image that stayed. One ``lam`` and one box for the batch.
+    of the image that stayed. One ``lam``, folded before the box is drawn, and one box for the batch.
 
     Args:
         images: (N, C, H, W); not changed. The other arguments are `mixup`'s.
     """
     size, _, height, width = images.shape
     keep = float(beta(alpha, 1, generator))
+    keep = max(keep, 1 - keep)
     centre_y, centre_x = (torch.rand(2, generator=generator) * torch.tensor([height, width])).long().tolist()
     half_y, half_x = int(height * (1 - keep) ** 0.5) // 2, int(width * (1 - keep) ** 0.5) // 2
     top, bottom = max(centre_y - half_y, 0), min(centre_y + half_y, height)

@@ -49,13 +49,13 @@ def configure(seed: int) -> torch.device:
     keep_memory()
     name = os.environ.get("IMIX_DEVICE", "cuda" if torch.cuda.is_available() else "cpu")
     try:
-        if not re.fullmatch(r"cpu|mps|cuda(:[0-9]{1,2})?", name):
+        if not re.fullmatch(r"cpu|cuda(:[0-9]{1,2})?", name):
             raise RuntimeError("no such kind of device")
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(
-            f"IMIX_DEVICE = {name!r}: not a device of this machine ({str(error).splitlines()[0]}); allowed: cpu, cuda, cuda:N, mps"
+            f"IMIX_DEVICE = {name!r}: not a device of this machine ({str(error).splitlines()[0]}); allowed: cpu, cuda, cuda:N"
         ) from None
     if device.type == "cuda":  # the kernels used here are deterministic on the CPU; asking there costs 1.2 s of imports
         torch.use_deterministic_algorithms(True)

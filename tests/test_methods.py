@@ -112,6 +112,15 @@ def test_shuffled_keys_are_put_back(generator):
     assert not torch.allclose(mixes_groups(x, 2, generator), unshuffled)
 
 
+@pytest.mark.parametrize("name", ["moco", "byol"])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_only_groups_see_the_shuffle_of_the_keys(name, groups):
+    method = make(name, groups=groups)
+    view1, view2 = torch.randn(2, 8, 4)
+    losses = [copy.deepcopy(method)(view1, view2, torch.Generator().manual_seed(seed))(torch.arange(8)) for seed in range(3)]
+    assert all(torch.equal(losses[0], loss) for loss in losses) == (groups == 1)
+
+
 def test_key_encoder_averages_parameters_only():
     network = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
     keys = KeyEncoder(network, 0.9)

@@ -53,8 +53,8 @@ def test_cutmix_counts_its_pixels(generator):
 def test_cutmix_box_has_the_published_size():
     torch.manual_seed(0)
     lams = torch.stack([cutmix(torch.zeros(1, 1, 64, 64), 1.0).lam[0] for _ in range(3000)])
-    # a box of share U(0, 1) with a uniform centre, clipped: per axis the mean kept is s - s^2 / 4 of side s
-    shares = torch.rand(200_000)
+    # a box of share U(0, 1/2), lam being folded, with a uniform centre, clipped: per axis the mean kept is s - s^2 / 4 of side s
+    shares = torch.rand(200_000) / 2
     expected = 1 - (shares.sqrt() - shares / 4).square().mean()
     assert abs(lams.mean() - expected) < 0.02
 

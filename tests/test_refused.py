@@ -311,7 +311,7 @@ def test_no_file_or_a_directory_is_refused(folder, capsys):
 
 
 ENVIRONMENT = [
-    ("IMIX_DEVICE", "tpu", "allowed: cpu, cuda, cuda:N, mps"),
+    ("IMIX_DEVICE", "tpu", "allowed: cpu, cuda, cuda:N"),
     ("IMIX_DEVICE", "", "allowed: cpu"),
     ("IMIX_DEVICE", "meta", "allowed: cpu"),
     ("IMIX_DEVICE", "CPU", "allowed: cpu"),

@@ -28,7 +28,7 @@ class MLPEncoder(Strict):
     """The tabular network: column groups, four wide layers, maxout."""
 
     kind: Literal["mlp"]
-    width: Annotated[float, Within(0.0001, 64.0)]  # multiplies the five wide layers; 1 is the paper's 62 million parameters
+    width: Annotated[float, Within(0.0001, 64.0)]  # multiplies the five wide layers; 1 is the paper's
 
 
 class ImageViews(Strict):
