@@ -457,3 +457,8 @@ PLANS = [
 def test_a_wrong_plan_is_refused(monkeypatch, capsys, arguments, words):
     monkeypatch.setattr(sys, "argv", ["imix", *arguments.split()])
     assert words in refusal(imix_main.main, capsys)
+
+
+def test_there_are_enough_of_them():
+    assert len({(keys, repr(value)) for keys, value, _ in WRONG}) + len(BROKEN) + 2 >= 200
+    assert len(ENVIRONMENT) + len(MIRRORS) >= 30 and len(COMMANDS) + len(PLANS) >= 50

@@ -69,12 +69,10 @@ class Prices:
         """
         rows = self.forms[dataset]
         every = rows.fit if METHODS[method].supervised else rows.train
-        used = int(every * cell.fraction)
-        steps = cell.epochs * (used // cell.batch_size)
-        if not steps:  # a fraction of each class is rounded up: a batch that only just fits is planned with one step an epoch
-            if min(every, used + rows.classes) < cell.batch_size:
-                raise UserError(f"params.yaml: batch_size = {cell.batch_size}: must be at most the {used} training rows of {dataset}")
-            steps = cell.epochs
+        most = settings.at_most(every, cell.fraction, rows.classes)
+        if cell.batch_size > most:
+            raise UserError(f"params.yaml: batch_size = {cell.batch_size}: must be at most the {most} training rows of {dataset}")
+        steps = cell.epochs * max(1, int(every * cell.fraction) // cell.batch_size)
         step, domain = count(method, cell, rows.one(METHODS[method].supervised)), settings.Domain(encoder=cell.encoder, views=cell.views)
         encoder = encoding(domain, rows.one(False))
         watched = (rows.fit + rows.validation) * encoder.operations + 2 * rows.fit * rows.validation * encoder.features

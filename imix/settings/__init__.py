@@ -26,6 +26,7 @@ from imix.settings.rows import (
     SpokenSource,
     StandardisedRows,
     VerifiedSource,
+    at_most,
     splits,
 )
 from imix.settings.study import SUPERVISED, Ablations, Grid, Params, Probe, Projection, Transfer, Variant, Variants
@@ -46,6 +47,6 @@ __all__ = [
     "ABLATIONS", "FOLDER", "NAME", "PRETRAINING", "ROWS", "SUPERVISED", "Ablations", "CommandRows", "Domain", "DrawnRows",
     "Grid", "ImageViews", "MLPEncoder", "Method", "Mix", "Params", "PlacedRows", "Pretraining", "Probe", "Projection", "ResNetEncoder",
     "Seed", "Source", "SpeechViews", "SplitRows", "SpokenRows", "SpokenSource", "StandardisedRows", "Strict", "TabularViews", "Transfer",
-    "Variant", "Variants", "VerifiedSource", "check", "data", "domain", "entry", "load", "read", "resolve", "resolved", "splits",
+    "Variant", "Variants", "VerifiedSource", "at_most", "check", "data", "domain", "entry", "load", "read", "resolve", "resolved", "splits",
     "variants", "write",
 ]  # fmt: skip

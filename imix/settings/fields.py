@@ -129,21 +129,6 @@ WORDS = {
     "string_type": "must be text",
     "missing": "is missing",
 }
-TAGS = (
-    "resnet",
-    "mlp",
-    "image",
-    "speech",
-    "tabular",
-    "mnist",
-    "segment",
-    "spoken",
-    "cifar10",
-    "cifar100",
-    "speech_commands",
-    "covtype",
-    "[key]",
-)
 
 
 def validated(model: type[Model], raw: Mapping[str, Any], file: str, origin: Mapping[str, str] | None = None, whole: str = "") -> Model:
@@ -186,7 +171,7 @@ def validated(model: type[Model], raw: Mapping[str, Any], file: str, origin: Map
 
 def _is_tag(path: tuple[Any, ...], place: int) -> bool:
     """Whether a part of pydantic's path is no key of the file: the kind of a block, or the mark of a wrong key."""
-    return path[place] == "[key]" or (place > 0 and path[place] in TAGS and path[place - 1] in ("encoder", "views", "source"))
+    return path[place] == "[key]" or (place > 0 and path[place - 1] in ("encoder", "views", "source"))
 
 
 def _fields(model: Any, path: tuple[Any, ...]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from imix.errors import UserError
 from imix.settings.fields import Strict, entry, validated
-from imix.settings.rows import ROWS, SIZES, ArchiveSource, VerifiedSource, impossible, training_rows
+from imix.settings.rows import ROWS, SIZES, ArchiveSource, VerifiedSource, at_most, impossible, training_rows
 from imix.settings.study import Ablation, Params, Variant, Variants
 from imix.settings.training import PRETRAINING, Domain, MoCoPretraining, Pretraining
 
@@ -91,9 +91,10 @@ def _check_rows(params: Params, dataset: str, method: str, settings: Pretraining
         return
     source, rows = data(params, dataset)
     count = training_rows(source, rows, method == "supervised")
-    if count is not None and settings.fraction < 1:  # a share of each class, rounded up
-        count = min(count, int(count * settings.fraction) + SIZES[params.data[dataset].source.name].classes)
-    if count is not None and settings.batch_size > count:
+    if count is None:
+        return
+    count = at_most(count, settings.fraction, SIZES[params.data[dataset].source.name].classes)
+    if settings.batch_size > count:
         raise UserError(f"{where}.batch_size = {settings.batch_size}: must be at most the {count} training rows of {dataset}")
 
 

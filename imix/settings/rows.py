@@ -161,6 +161,11 @@ def training_rows(source: Strict, rows: Strict, supervised: bool) -> int | None:
     return counts["train"] - (counts["validation"] if supervised and isinstance(rows, DrawnRows | SplitRows) else 0)
 
 
+def at_most(count: int, fraction: float, classes: int) -> int:
+    """No more rows than this are a ``fraction`` of ``count``: a share of each class, rounded up."""
+    return min(count, int(count * fraction) + classes)
+
+
 def impossible(source: Strict, rows: Strict) -> str:
     """Why the rows cannot be had, as the end of a message that starts with their block; empty if they can."""
     size, counts = SIZES[source.name], splits(source, rows)  # type: ignore[attr-defined]
