@@ -50,9 +50,9 @@ class KeyEncoder(nn.Module):
         torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), 1 - self.momentum)
 
     @torch.no_grad()
-    def forward(self, inputs: Tensor, groups: int = 1, shuffle: torch.Generator | None = None) -> Tensor:
+    def forward(self, inputs: Tensor, groups: int, shuffle: torch.Generator) -> Tensor:
         """Keys (N, D). ``shuffle`` deals the batch out to the groups' BatchNorms at random and undoes it afterwards."""
-        if groups == 1 or shuffle is None:  # one BatchNorm does not see the order
+        if groups == 1:  # one BatchNorm does not see the order
             return per_group(self.network, inputs, groups)
         order = torch.randperm(len(inputs), generator=shuffle).to(inputs.device)
         return per_group(self.network, inputs[order], groups)[order.argsort()]

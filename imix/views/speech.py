@@ -127,16 +127,17 @@ class Mel:
 
     def of_power(self, power: Tensor) -> Tensor:
         """(N, frames, 1025) -> (N, frames, 32)."""
-        return torch.cat([power.flatten(0, 1)[:, first:end] @ weights for first, end, weights in self.halves], 1).unflatten(
-            0, power.shape[:2]
-        )
+        return _bands(power, self.halves)
 
     def of_spectra(self, spectra: Tensor) -> Tensor:
         """(N, frames, 1025) complex -> (N, frames, 32): the squares of both parts are added up by the product itself."""
-        squares = torch.view_as_real(spectra).flatten(2).square()
-        return torch.cat([squares.flatten(0, 1)[:, first:end] @ weights for first, end, weights in self.doubled], 1).unflatten(
-            0, squares.shape[:2]
-        )
+        return _bands(torch.view_as_real(spectra).flatten(2).square(), self.doubled)
+
+
+def _bands(values: Tensor, halves: list[tuple[int, int, Tensor]]) -> Tensor:
+    """The product of (N, frames, bins) with all of the bands, one half after the other."""
+    rows = values.flatten(0, 1)
+    return torch.cat([rows[:, first:end] @ weights for first, end, weights in halves], 1).unflatten(0, values.shape[:2])
 
 
 def power(spectra: Tensor) -> Tensor:
