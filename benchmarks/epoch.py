@@ -5,11 +5,9 @@ import sys
 import time
 
 import torch
-from PIL import Image
-from torchvision import transforms
 
 from benchmarks import cells, race, ratio, start
-from benchmarks.plain import PlainStep
+from benchmarks.plain import PIL_VIEW, PlainStep, pictures
 from imix.evaluation import evaluate
 from imix.pretraining import Training
 from imix.progress import Progress
@@ -63,16 +61,12 @@ def share(name: str, dataset: str, rows: int, rounds: int, **changes: object) ->
 
 def against_plain(training: Training, rounds: int) -> None:
     """An epoch of ResNet-18, plain MoCo, against PIL pictures, one after the other, and the plain step."""
-    s, pictures = training.settings, [Image.fromarray(row.permute(1, 2, 0).cpu().numpy()) for row in training.rows]
-    pipeline = transforms.Compose([
-        transforms.RandomResizedCrop(32, (0.2, 1.0)), transforms.RandomHorizontalFlip(),
-        transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)], 0.8), transforms.RandomGrayscale(0.2),
-        transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.25,) * 3)])  # fmt: skip
+    s, items = training.settings, pictures(training.rows)
     step = PlainStep("moco", s, [])
 
     def plain() -> None:
-        for block in torch.randperm(len(pictures)).split(s.batch_size):
-            step(*(torch.stack([pipeline(pictures[k]) for k in block.tolist()]) for _ in (0, 1)))
+        for block in torch.randperm(len(items)).split(s.batch_size):
+            step(*(torch.stack([PIL_VIEW(items[k]) for k in block.tolist()]) for _ in (0, 1)))
 
     times = race({"ours": lambda: ours(training), "plain": plain}, rounds)
     print(f"  {s.precision}: {ratio(times['ours'], times['plain'])} times as fast as PIL and the plain step, n = {rounds}", flush=True)

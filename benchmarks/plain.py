@@ -1,6 +1,7 @@
-"""The reference of the training benchmarks: a step written as published MoCo-style code writes it.
+"""The references of the training benchmarks: views and a step as published MoCo-style code writes them.
 
-torchvision's network in NCHW, float32, eager; parameters looped over in Python by the moving average; torch.optim.SGD.
+Views of one picture after the other; torchvision's network in NCHW, float32, eager; parameters looped over in Python by the
+moving average; torch.optim.SGD.
 """
 
 import copy
@@ -8,10 +9,22 @@ import itertools
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
+from torchvision import transforms
 from torchvision.models import resnet18, resnet50
 
 from imix.settings import Pretraining, ResNetEncoder
+
+PIL_VIEW = transforms.Compose([
+    transforms.RandomResizedCrop(32, (0.2, 1.0)), transforms.RandomHorizontalFlip(),
+    transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)], 0.8), transforms.RandomGrayscale(0.2),
+    transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.25,) * 3)])  # fmt: skip
+
+
+def pictures(images: Tensor) -> list[Image.Image]:
+    """What a data set of PIL pictures holds, from (N, 3, H, W) uint8."""
+    return [Image.fromarray(image.permute(1, 2, 0).cpu().numpy()) for image in images]
 
 
 class MLP(nn.Module):

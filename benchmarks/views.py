@@ -3,10 +3,9 @@
 import librosa
 import numpy as np
 import torch
-from PIL import Image
-from torchvision import transforms
 
 from benchmarks import compare, start
+from benchmarks.plain import PIL_VIEW, pictures
 from imix.settings import ImageViews, SpeechViews, TabularViews
 from imix.views.image import Views as ImageDomain
 from imix.views.speech import BANDS, FRAMES, HOP, N_FFT, RATE
@@ -24,16 +23,12 @@ def image_pairs(device: torch.device, size: int) -> None:
     """CIFAR's views: two of every image of a batch."""
     images = torch.randint(256, (size, 3, 32, 32), dtype=torch.uint8, device=device)
     views, generator = ImageDomain(IMAGES, torch.full((3,), 0.5, device=device), torch.full((3,), 0.25, device=device)), torch.Generator()
-    pipeline = transforms.Compose([
-        transforms.RandomResizedCrop(32, (0.2, 1.0)), transforms.RandomHorizontalFlip(),
-        transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)], 0.8), transforms.RandomGrayscale(0.2),
-        transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.25,) * 3)])  # fmt: skip
-    pictures = [Image.fromarray(image.permute(1, 2, 0).cpu().numpy()) for image in images]
+    items = pictures(images)
     compare(
         "image views",
         size,
         lambda: [views(images, which, generator) for which in (0, 1)],
-        lambda: [torch.stack([pipeline(picture) for picture in pictures]) for _ in (0, 1)],
+        lambda: [torch.stack([PIL_VIEW(item) for item in items]) for _ in (0, 1)],
     )
 
 
