@@ -73,7 +73,7 @@ def against_plain(training: Training, rounds: int) -> None:
 
 
 def whole_cell(name: str, dataset: str, rows: int) -> None:
-    """Training of all its epochs, monitor included, and evaluation, of one seed: seconds."""
+    """Training of all its epochs, monitor included, and evaluation, of one seed, with ``rows`` rows in every split: seconds."""
     training = cells.training(dataset, "npair", cells.cell(dataset, "npair", "imix"), rows)
     training.optimiser.step = lambda rate, step=training.optimiser.step: step(1e-3 * rate)  # noise teaches nothing
     started = time.perf_counter()
@@ -83,11 +83,12 @@ def whole_cell(name: str, dataset: str, rows: int) -> None:
     trained = time.perf_counter()
     evaluate(training.method.encoder, training.views, training.dataset, cells.params().probe[dataset], 0)
     evaluated = time.perf_counter() - trained
-    print(f"{name}, {training.settings.epochs} epochs: {trained - started:.1f} s of training, {evaluated:.1f} s of evaluation", flush=True)
+    found = f"{trained - started:.1f} s of training, {evaluated:.1f} s of evaluation"
+    print(f"{name}, {rows} rows a split, {training.settings.epochs} epochs: {found}", flush=True)
 
 
 def main() -> None:
-    """The default study's cells whole, then ResNet-18; ``--full``: at the paper's batch."""
+    """Cells of the default study whole, then ResNet-18; ``--full``: at the paper's batch."""
     start()
     whole_cell("segment, N-pair + i-Mix", "segment", 1250)
     whole_cell("mnist, N-pair + i-Mix", "mnist", 1000)

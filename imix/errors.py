@@ -3,6 +3,8 @@
 import argparse
 import errno
 import gc
+import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -56,12 +58,16 @@ def exit_cleanly(main: Callable[[], None]) -> None:
     gc.set_threshold(100_000)
     try:
         main()
+        sys.stdout.flush()
     except UserError as error:
         sys.exit(f"imix: error: {error}")
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
             raise
         sys.exit("imix: error: out of memory: fewer rows, a smaller encoder or another IMIX_DEVICE need less")
+    except BrokenPipeError:  # nobody reads on, as behind `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         if error.errno not in DISK:
             raise

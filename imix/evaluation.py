@@ -75,12 +75,12 @@ def train_probes(copies: list[Tensor], labels: Tensor, classes: int, settings: P
 
 
 def accuracy(predictions: Tensor, labels: Tensor) -> Tensor:
-    """Share of right predictions over the last dimension, in percent."""
+    """Share of right predictions over the last dimension, in percent: (..., N), (N,) -> (...)."""
     return (predictions == labels).float().mean(-1) * 100
 
 
 def balanced_accuracy(predictions: Tensor, labels: Tensor) -> Tensor:
-    """Mean of the recalls of the classes that occur, over the last dimension, in percent."""
+    """Mean of the recalls of the classes that occur, over the last dimension, in percent: (..., N), (N,) -> (...)."""
     recalls = [accuracy(predictions[..., labels == label], labels[labels == label]) for label in labels.unique()]
     return torch.stack(recalls).mean(0)
 
@@ -93,7 +93,8 @@ def evaluate(encoder: nn.Module, views: Views, dataset: Dataset, settings: Probe
     accuracy, the published protocol, stands beside it as ``linear_accuracy_test_selected``.
 
     Args:
-        encoder: (N, ...) -> (N, D); its features before the projection head are judged.
+        encoder: (N, ...) -> (N, D); its features before the projection head are judged. views: of the data set's recipe, whatever
+            this encoder was trained with, so that alignment means the same for all.
     """
     classes, seed = len(dataset.classes), settings.seed + seed
     train, test = extract(encoder, views, dataset.train), extract(encoder, views, dataset.test)

@@ -44,17 +44,17 @@ def knn_accuracy(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Ten
 
 
 def evenly(rows: Tensor, about: int = SPREAD_ROWS) -> Tensor:
-    """About so many rows, evenly spaced; all of fewer than twice as many."""
+    """About so many rows of (N, ...), evenly spaced; all of fewer than twice as many."""
     return rows[:: max(1, len(rows) // about)]
 
 
 def feature_std(features: Tensor) -> float:
-    """Mean over dimensions of the standard deviation of the normalised features, x sqrt(D): 1 = isotropic, 0 = collapsed."""
+    """Mean over dimensions of the standard deviation of the normalised features (N, D), x sqrt(D): 1 = isotropic, 0 = collapsed."""
     return float(F.normalize(features, dim=1).std(0).mean()) * math.sqrt(features.shape[1])
 
 
 def effective_rank(features: Tensor) -> float:
-    """exp of the entropy of the normalised spectrum of the centred features: how many directions they use."""
+    """exp of the entropy of the normalised spectrum of the centred features (N, D): how many directions they use."""
     values = torch.linalg.svdvals((features - features.mean(0)).double())
     share = values / values.sum().clamp_min(1e-300)
     return float(torch.exp(-(share * share.clamp_min(1e-300).log()).sum()))
@@ -71,7 +71,7 @@ def uniformity(features: Tensor) -> float:
 
 
 def frechet_distance(first: Tensor, second: Tensor) -> float:
-    """Fréchet distance between Gaussians fitted to the normalised features (N, D) and (M, D).
+    """Fréchet distance between Gaussians fitted to the normalised features (N, D) and (M, D) (Dowson and Landau, 1982).
 
     The trace of the root of the covariances' product is the nuclear norm of a product of their factors; no root is taken.
     """

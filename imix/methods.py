@@ -29,7 +29,7 @@ def head(kind: str, inputs: int, hidden: int, outputs: int) -> nn.Module:
 
 
 def per_group(network: nn.Module, inputs: Tensor, groups: int) -> Tensor:
-    """Run each of ``groups`` equal blocks of the batch by itself, as separate processors do: BatchNorm sees one block."""
+    """(N, ...) -> (N, D), each of ``groups`` equal blocks of the batch by itself, as separate processors do: BatchNorm sees one block."""
     return network(inputs) if groups == 1 else torch.cat([network(block) for block in inputs.chunk(groups)])
 
 
@@ -53,7 +53,7 @@ class KeyEncoder(nn.Module):
     def forward(self, inputs: Tensor, groups: int, shuffle: torch.Generator) -> Tensor:
         """Keys (N, D). ``shuffle`` deals the batch out to the groups' BatchNorms at random and undoes it afterwards."""
         if groups == 1:  # one BatchNorm does not see the order
-            return per_group(self.network, inputs, groups)
+            return self.network(inputs)
         order = torch.randperm(len(inputs), generator=shuffle).to(inputs.device)
         return per_group(self.network, inputs[order], groups)[order.argsort()]
 

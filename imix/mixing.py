@@ -45,6 +45,9 @@ def random_partners(size: int, groups: int = 1, generator: torch.Generator | Non
     """Permute 0..size-1 inside each of ``groups`` equal blocks, (size,); an item may meet itself (section 1).
 
     Blocks stand for the processors of a multi-GPU run, across which the published code never mixes.
+
+    Raises:
+        ValueError: a batch that does not divide into the blocks.
     """
     if size % groups:
         raise ValueError(f"a batch of {size} does not divide into {groups} groups")
@@ -64,6 +67,9 @@ def mixup(
         groups: equal blocks of the batch inside which partners are drawn.
         shared: one ``lam`` for the whole batch, as MixUp was first published.
         generator: a host (CPU) generator; the global one if None.
+
+    Raises:
+        ValueError: a batch that does not divide into ``groups``, as from the other operators.
 
     Example:
         >>> view = torch.randn(8, 3, 32, 32)

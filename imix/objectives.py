@@ -7,12 +7,21 @@ Losses are computed in float32, whatever the encoder's precision.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 LabelLoss = Callable[[Tensor], Tensor]
+
+
+def _logits(anchors: Tensor, keys: Tensor, temperature: float) -> Tensor:
+    """Products over the temperature, (..., N, D), (..., M, D) -> (..., N, M), in float32 under autocast, too."""
+    device = anchors.device.type
+    # the meta device, on which costs are counted, has no autocast
+    with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
+        return anchors @ keys.mT / temperature
 
 
 def n_pair(anchors: Tensor, keys: Tensor, temperature: float, groups: int = 1) -> LabelLoss:
@@ -23,7 +32,7 @@ def n_pair(anchors: Tensor, keys: Tensor, temperature: float, groups: int = 1) -
         groups: equal blocks of the batch, each its own contrast set.
     """
     anchors, keys = (F.normalize(z.float(), dim=1).unflatten(0, (groups, -1)) for z in (anchors, keys))
-    log_probability = F.log_softmax(anchors @ keys.mT / temperature, dim=2).flatten(0, 1)  # (N, N / groups)
+    log_probability = F.log_softmax(_logits(anchors, keys, temperature), dim=2).flatten(0, 1)  # (N, N / groups)
     size = log_probability.shape[1]
     return lambda label: F.nll_loss(log_probability, label % size, reduction="none")
 
@@ -39,7 +48,7 @@ def moco(anchors: Tensor, keys: Tensor, queue: Tensor, temperature: float, contr
     """
     assert not keys.requires_grad, "keys are constants"
     anchors, keys = F.normalize(anchors.float(), dim=1), F.normalize(keys.float(), dim=1)
-    to_keys, to_queue = anchors @ keys.T / temperature, anchors @ queue.T / temperature
+    to_keys, to_queue = (_logits(anchors, z, temperature) for z in (keys, queue))
     if contrast == "batch":
         log_probability = F.log_softmax(torch.cat([to_keys, to_queue], dim=1), dim=1)
         return lambda label: F.nll_loss(log_probability, label, reduction="none")

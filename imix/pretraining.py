@@ -77,7 +77,7 @@ class SGD:
 def mix_views(
     anchors: Tensor, keys: Tensor, settings: Pretraining, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, mixing.Mixture | None]:
-    """Mix the first view, or as set: anchors, keys and, where labels are mixed, the mixture. Hidden features are not mixed here."""
+    """Mix the first view (N, ...), or as set: anchors, keys and, where labels are mixed, the mixture. Hidden features are mixed later."""
     if settings.mix == "none":
         return anchors, keys, None
     if settings.mix == "icutmix":
@@ -126,7 +126,7 @@ class Training:
         self.seconds = 0.0  # of training, those before a kill included
 
     def step_loss(self, rows: Tensor) -> Tensor:
-        """The loss of one batch of row indices."""
+        """The loss () of one batch of row indices (N,)."""
         rows = rows.to(self.device)
         batch = self.rows[rows]
         self.method.follow()

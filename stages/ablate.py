@@ -17,24 +17,26 @@ def main() -> None:
     """Train the variants of one ablation on one data set with one seed that are not there yet; remove those not asked for."""
     args = arguments(__doc__, "ablation", "dataset", "seed")
     asked = settings.read(settings.Variants, args.ablation, args.dataset, folder=settings.ABLATIONS)
-    probe = settings.read(settings.Probe, args.dataset, "probe")
+    judged = settings.read(settings.Evaluation, args.dataset, "evaluation")
 
     import torch
 
     from imix import evaluation, pretraining, resuming, runtime
     from imix.datasets import load
     from imix.files import write_json
+    from imix.views import make_views
 
     folder = ablation_folder(args.ablation, args.dataset, args.seed)
     say(f"ablate {args.ablation} {args.dataset} {args.seed}", f"{len(asked.variants)} trainings", folder)
     device = runtime.configure(args.seed)
     dataset = load(DATA / args.dataset / "tensors", device)
+    views = make_views(judged.views, dataset)
     code = [path.read_text() for path in (Path(__file__), DATA / "code" / "pretrain.txt", DATA / "code" / "evaluate.txt")]
     files = set()
     for variant in asked.variants:
         cell = variant.pretraining()
         identity = {**vars(args), "method": variant.method, "mix": variant.mix, "value": variant.value, "settings": cell.model_dump()}
-        inputs = json.dumps([identity, probe.model_dump(), code, dataset.sha256, torch.__version__], sort_keys=True)
+        inputs = json.dumps([identity, judged.model_dump(), code, dataset.sha256, torch.__version__], sort_keys=True)
         target = folder / f"{variant.value}.{variant.method}.{variant.mix}.{hashlib.sha256(inputs.encode()).hexdigest()[:16]}.json"
         files.add(target)
         if target.exists():
@@ -47,7 +49,7 @@ def main() -> None:
         encoder = training.method.encoder
         result = runtime.provenance(identity, dataset.card, device, training.seconds)
         result["size"] = {"parameters": sum(p.numel() for p in encoder.parameters()), "rows": len(training.rows)}
-        result["figures"] = evaluation.evaluate(encoder, training.views, dataset, probe, args.seed)
+        result["figures"] = evaluation.evaluate(encoder, views, dataset, judged.probe, args.seed)
         write_json(target, result)
         resume.unlink(missing_ok=True)
     for path in set(folder.iterdir()) - files:  # a killed run's unfinished one included

@@ -11,7 +11,7 @@ from stages import DATA, arguments, encoder_folder, metrics_file, say
 def main() -> None:
     """Evaluate the baselines of one data set with one seed."""
     args = arguments(__doc__, "dataset", "seed")
-    domain, probe = settings.read(settings.Domain, args.dataset, "domain"), settings.read(settings.Probe, args.dataset, "probe")
+    asked = settings.read(settings.Evaluation, args.dataset, "evaluation")
 
     from torch import nn
 
@@ -22,14 +22,15 @@ def main() -> None:
 
     labelled = (args.dataset, *settings.SUPERVISED, args.seed)
     resuming.forget(*labelled)
-    targets = {kind: metrics_file(args.dataset, "baseline", kind, args.seed) for kind in ("raw", "untrained", "supervised")}
-    say(f"baseline {args.dataset} {args.seed}", "raw inputs, an untrained encoder and one trained with labels", list(targets.values()))
+    say(f"baseline {args.dataset} {args.seed}", "raw inputs, an untrained encoder and one trained with labels", DATA / "metrics")
     device = runtime.configure(args.seed)
     dataset = load(DATA / args.dataset / "tensors", device)
-    untrained, views = checkpoints.build(domain, dataset)
+    untrained, views = checkpoints.build(asked, dataset)
     supervised, _ = checkpoints.load(encoder_folder(*labelled) / "encoder.safetensors", dataset)
+    made = {"evaluation": asked.model_dump(), "machine": runtime.machine(device)}
     for kind, encoder in {"raw": nn.Flatten(), "untrained": untrained, "supervised": supervised}.items():
-        write_json(targets[kind], evaluate(encoder, views, dataset, probe, args.seed) | {"machine": runtime.machine(device)})
+        target = metrics_file(args.dataset, "baseline", kind, args.seed)
+        write_json(target, evaluate(encoder, views, dataset, asked.probe, args.seed) | made)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,13 @@ from stages import DATA, arguments, encoder_folder, metrics_file, say
 def main() -> None:
     """Evaluate one cell with one seed."""
     args = arguments(__doc__, "dataset", "method", "mix", "seed")
-    probe = settings.read(settings.Probe, args.dataset, "probe")
+    asked = settings.read(settings.Evaluation, args.dataset, "evaluation")
 
     from imix import checkpoints, resuming, runtime
     from imix.datasets import load
     from imix.evaluation import evaluate
     from imix.files import write_json
+    from imix.views import make_views
 
     identity = (args.dataset, args.method, args.mix, args.seed)
     resuming.forget(*identity)
@@ -21,8 +22,10 @@ def main() -> None:
     say("evaluate " + " ".join(map(str, identity)), "linear evaluation, kNN, collapse", target)
     device = runtime.configure(args.seed)
     dataset = load(DATA / args.dataset / "tensors", device)
-    encoder, views = checkpoints.load(encoder_folder(*identity) / "encoder.safetensors", dataset)
-    write_json(target, evaluate(encoder, views, dataset, probe, args.seed) | {"machine": runtime.machine(device)})
+    encoder, _ = checkpoints.load(encoder_folder(*identity) / "encoder.safetensors", dataset)
+    views = make_views(asked.views, dataset)
+    made = {"evaluation": asked.model_dump(), "machine": runtime.machine(device)}
+    write_json(target, evaluate(encoder, views, dataset, asked.probe, args.seed) | made)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ def main() -> None:
     rows = settings.read(settings.ROWS[source.name], dataset, "rows")
     raw, folder = DATA / dataset / "raw", DATA / dataset / "tensors"
     record = raw / "source.json"  # archives: what was found
-    found = json.loads(record.read_text()) if record.exists() else {}
     say(f"preprocess {dataset}", "tensors, splits, statistics", folder)
     check_checksums(raw)
-    save(source_module(source.name).read(source, rows, raw), folder, source.model_dump() | found)
+    found = json.loads(record.read_text()) if record.exists() else {}
+    save(source_module(source.name).read(source, rows, raw), folder, {"source": source.model_dump() | found, "chosen": rows.model_dump()})
 
 
 if __name__ == "__main__":

@@ -32,17 +32,22 @@ def main() -> None:
     study, grid = arguments(__doc__, "study").study, settings.read(settings.Grid, "grid")
     settings.entry({grid.name: grid}, study, "--study: grid.name")
     folder = REPORTS / study
+    try:
+        readme = README.read_text(encoding="utf-8")
+        refreshed(readme, grid.name, "")  # refused, if it is, before anything is written
+    except (OSError, ValueError) as error:
+        raise UserError(f"{README}: cannot be read ({error})") from None
     say(f"report {grid.name}", "tables and plots", folder)
     table, histories, cards = results.collect(grid, metrics_file, encoder_folder)
     transfers = results.collect_transfer(grid, settings.read(settings.Transfer, "transfer"), transfer_file)
     write_bytes(folder / "results.csv", table.to_csv(index=False, lineterminator="\n").encode())
     write_bytes(folder / "transfer.csv", transfers.to_csv(index=False, lineterminator="\n").encode())
     write_bytes(folder / "results.md", tables.results_page(table, transfers, grid, cards).encode())
-    write_json(folder / "settings.json", results.record(grid, encoder_folder, DATA / "code"))
+    write_json(folder / "settings.json", results.record(grid, metrics_file, encoder_folder, DATA / "code"))
     write_json(folder / "metrics.json", results.summary(table))
     plots.write(plots.plot_gains(table), folder / "gains.png")
     plots.write(plots.plot_curves(histories), folder / "curves.png")
-    write_bytes(README, refreshed(README.read_text(encoding="utf-8"), grid.name, tables.readme_block(table, grid)).encode())
+    write_bytes(README, refreshed(readme, grid.name, tables.readme_block(table, grid)).encode())
 
 
 if __name__ == "__main__":

@@ -8,20 +8,23 @@ from stages import DATA, arguments, encoder_folder, say, transfer_file
 def main() -> None:
     """Evaluate one encoder on one other data set."""
     args = arguments(__doc__, "pretrained_on", "probed_on", "method", "mix", "seed")
-    probe = settings.read(settings.Probe, args.probed_on, "probe")
+    asked = settings.read(settings.Evaluation, args.probed_on, "evaluation")
 
     from imix import checkpoints, runtime
     from imix.datasets import load
     from imix.evaluation import evaluate
     from imix.files import write_json
+    from imix.views import make_views
 
     cell = (args.method, args.mix, args.seed)
     target = transfer_file(args.pretrained_on, args.probed_on, *cell)
     say("transfer " + " ".join(map(str, (args.pretrained_on, args.probed_on, *cell))), "linear evaluation, kNN, collapse", target)
     device = runtime.configure(args.seed)
     dataset = load(DATA / args.probed_on / "tensors", device)
-    encoder, views = checkpoints.load(encoder_folder(args.pretrained_on, *cell) / "encoder.safetensors", dataset)
-    write_json(target, evaluate(encoder, views, dataset, probe, args.seed) | {"machine": runtime.machine(device)})
+    encoder, _ = checkpoints.load(encoder_folder(args.pretrained_on, *cell) / "encoder.safetensors", dataset)
+    views = make_views(asked.views, dataset)
+    made = {"evaluation": asked.model_dump(), "machine": runtime.machine(device)}
+    write_json(target, evaluate(encoder, views, dataset, asked.probe, args.seed) | made)
 
 
 if __name__ == "__main__":

@@ -200,7 +200,7 @@ def test_every_kind_of_stage_was_seen(graph, seen):
 @pytest.mark.parametrize(
     "stage,dep,guard",
     [
-        ("evaluate@segment-moco-imix-0", "data/settings/segment/probe.json", undeclared),
+        ("evaluate@segment-moco-imix-0", "data/settings/segment/evaluation.json", undeclared),
         ("pretrain@spoken-moco-imix-0", "data/settings/spoken/moco/imix.json", undeclared),
         ("preprocess@one", "data/settings/one/source.json", undeclared),
         ("transfer@pair0-moco-imix-0", "data/encoders/one/moco/imix/0/encoder.safetensors", undeclared),
@@ -223,7 +223,7 @@ def test_the_guard_sees_a_dep_that_is_missing(graph, seen, stage, dep, guard):
 @pytest.mark.parametrize(
     "stage,dep",
     [
-        ("evaluate@segment-moco-imix-0", "data/settings/segment/domain.json"),
+        ("evaluate@segment-moco-imix-0", "data/settings/segment/rows.json"),
         ("evaluate@segment-moco-imix-0", "stages/baseline.py"),
         ("fetch@one", "data/settings/one/rows.json"),
         ("code_evaluate", "imix/progress.py.txt"),
@@ -322,6 +322,8 @@ def readers(params: dict, path: tuple) -> set[str]:
     """The stages that need what stands at ``path``: said once more, by what each block means."""
     block, *keys = path
     grid, ablates = set(DATASETS), {f"ablate@{name}-segment-0" for name in ASKED}
+    judging = {f"evaluate@{keys[0]}-{m}-{x}-0" for m in METHODS for x in MIXES} | {f"baseline@{keys[0]}-0"}
+    judging |= ablates if keys[0] == "segment" else set()
     if block == "sources":
         mine = [d for d in DATASETS if params["data"][d]["source"]["name"] == keys[0]]
         return {f"{stage}@{d}" for d in mine for stage in ("fetch", "preprocess")}
@@ -333,13 +335,11 @@ def readers(params: dict, path: tuple) -> set[str]:
     if block == "method":
         return trainings(params, 1, "", keys[0], "", tuple(keys[1:]))
     if block == "recipe" and keys[0] in grid:
-        untrained = {f"baseline@{keys[0]}-0"} if keys[1] in ("encoder", "views") else set()
-        return trainings(params, 2, keys[0], "", "", tuple(keys[1:])) | untrained
+        return trainings(params, 2, keys[0], "", "", tuple(keys[1:])) | (judging if keys[1] in ("encoder", "views") else set())
     if block == "cell" and keys[0] in grid and keys[2] in MIXES:
         return trainings(params, 3, keys[0], keys[1], keys[2], tuple(keys[3:]))
     if block == "probe" and keys[0] in grid:
-        judged = {f"evaluate@{keys[0]}-{m}-{x}-0" for m in METHODS for x in MIXES} | {f"baseline@{keys[0]}-0"}
-        return judged | (ablates if keys[0] == "segment" else set())
+        return judging
     if block == "ablation":
         return {f"ablate@{keys[0]}-segment-0"} & ablates
     return {f"project@{d}" for d in DATASETS} if block in ("projection", "grid") else set()

@@ -45,6 +45,21 @@ def drawn(dtype=torch.float64):
     return z.requires_grad_(), k.requires_grad_(), torch.nn.functional.normalize(queue, dim=1), partner, lam
 
 
+@pytest.mark.parametrize("name", ["n_pair", "moco own", "moco batch", "byol"])
+def test_losses_are_float32_whatever_the_encoders_precision(name):
+    z, k, queue, partner, _ = drawn(torch.float32)
+    losses = {
+        "n_pair": lambda: objectives.n_pair(z, k.detach(), T),
+        "moco own": lambda: objectives.moco(z, k.detach(), queue, T, "own"),
+        "moco batch": lambda: objectives.moco(z, k.detach(), queue, T, "batch"),
+        "byol": lambda: objectives.byol(z, k.detach()),
+    }
+    exact = losses[name]()(partner)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = losses[name]()
+    assert found(partner).dtype == torch.float32 and torch.equal(found(partner), exact)
+
+
 @pytest.mark.parametrize("name", ["n_pair", "n_pair in two groups", "moco own", "moco batch", "byol"])
 @pytest.mark.parametrize("mixing", [False, True])
 def test_agrees_with_the_slow_loop(name, mixing):

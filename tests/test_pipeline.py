@@ -23,6 +23,7 @@ ALL = {
 # every block that a table can have, cut down to one method
 BLOCKS = [name for name in settings.load(ROOT / "params.yaml").ablation if name not in ("operators", "model_depth")]
 TRAININGS = {stage for stage in ALL if stage.startswith("pretrain")} | {"supervised@segment-0"}
+JUDGED = {stage for stage in ALL if stage.startswith("evaluate")} | {"baseline@segment-0"}
 ABLATIONS = {f"ablate@{name}-segment-0" for name in BLOCKS}
 
 
@@ -165,11 +166,11 @@ def test_dvc_has_something_to_show(clone):
         ("method.byol.projection", "linear", set()),
         ("cell.segment.supervised.none.epochs", 3, {"supervised@segment-0", "ablate@supervised-segment-0"}),
         ("recipe.segment.batch_size", 100, TRAININGS | ABLATIONS),
-        ("recipe.segment.views.masking", [0.1, 0.1], TRAININGS | {"baseline@segment-0"} | ABLATIONS),
+        ("recipe.segment.views.masking", [0.1, 0.1], TRAININGS | JUDGED | ABLATIONS),
         ("recipe.mnist.batch_size", 25, set()),
         ("cell.segment.moco.imix.temperature", 0.3, {"pretrain@segment-moco-imix-0", "ablate@contrast-segment-0"}),
         ("cell.segment.byol.imix.ema", 0.5, set()),
-        ("probe.segment.neighbours", 3, {s for s in ALL if s.startswith("evaluate")} | {"baseline@segment-0"} | ABLATIONS),
+        ("probe.segment.neighbours", 3, JUDGED | ABLATIONS),
         ("probe.mnist.neighbours", 3, set()),
     ],
 )

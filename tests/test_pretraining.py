@@ -245,12 +245,12 @@ def test_a_finished_training_is_kept_until_its_evaluation(tmp_path, monkeypatch)
 
 
 def test_seconds_of_a_continued_training_are_those_of_both_processes(tmp_path):
-    resume = tmp_path / "cell.state"
+    resume, began = tmp_path / "cell.state", time.monotonic()
     with pytest.raises(Stopped):
         pretraining.run(interrupt(new("npair"), 7, lambda: (time.sleep(0.3), os.kill(os.getpid(), signal.SIGTERM))), "test", resume)
     continued = new("npair")
     pretraining.run(continued, "test", resume)
-    assert 0.3 < continued.seconds < 5
+    assert 0.3 < continued.seconds < time.monotonic() - began
 
 
 def test_a_training_is_done_by_one_process_at_a_time(tmp_path):

@@ -4,6 +4,8 @@ import copy
 import importlib
 import math
 import os
+import signal
+import subprocess
 import sys
 
 import pytest
@@ -97,7 +99,7 @@ WRONG = [
     ("recipe/mnist/encoder", GONE, "recipe.mnist.encoder: is missing"),
     ("recipe/mnist/encoder/kind", GONE, "recipe.mnist.encoder.kind: is missing"),
     ("cell/mnist/moco/none/queue", GONE, "cell.mnist.moco.none.queue: is missing"),
-    ("cell/mnist/npair/imix/alpha", GONE, "alpha is missing; must be a number from 0.001 to 1000"),
+    ("cell/mnist/npair/imix/alpha", GONE, "alpha is missing; must be a number from 0.01 to 1000"),
     # wrong types
     ("grid", [], "grid = []: must be a block of keys"),
     ("grid/datasets", "mnist", "grid.datasets = 'mnist': must be a list"),
@@ -128,10 +130,10 @@ WRONG = [
     ("cell/mnist/npair/imix/temperature", 0, "temperature = 0: must be a number from 0.001 to 1000"),
     ("cell/mnist/npair/imix/temperature", 1e-320, "temperature = 1e-320: must be a number from 0.001"),
     ("cell/mnist/npair/imix/temperature", -0.2, "temperature = -0.2: must be a number from 0.001"),
-    ("cell/mnist/npair/imix/alpha", 0, "alpha = 0: must be a number from 0.001 to 1000"),
-    ("cell/mnist/npair/imix/alpha", math.nan, "alpha = nan: must be a number from 0.001 to 1000"),
-    ("cell/mnist/npair/imix/alpha", math.inf, "alpha = inf: must be a number from 0.001 to 1000"),
-    ("cell/mnist/npair/imix/alpha", -1, "alpha = -1: must be a number from 0.001 to 1000"),
+    ("cell/mnist/npair/imix/alpha", 0, "alpha = 0: must be a number from 0.01 to 1000"),
+    ("cell/mnist/npair/imix/alpha", math.nan, "alpha = nan: must be a number from 0.01 to 1000"),
+    ("cell/mnist/npair/imix/alpha", math.inf, "alpha = inf: must be a number from 0.01 to 1000"),
+    ("cell/mnist/npair/imix/alpha", -1, "alpha = -1: must be a number from 0.01 to 1000"),
     ("pretrain/learning_rate", 1e308, "pretrain.learning_rate = 1e+308: must be a number from 1e-09 to 10000"),
     ("pretrain/learning_rate", HUGE, "pretrain.learning_rate = 1000000000000000000000000000000: must be a number from 1e-09"),
     ("pretrain/learning_rate", 10**400, "is not the same to all readers of YAML; must be a whole number of at most 100"),
@@ -162,6 +164,7 @@ WRONG = [
     ("probe/mnist/rates", [0.1, 0], "probe.mnist.rates.1 = 0: must be a number from 1e-09 to 10000"),
     ("probe/mnist/rates", [0.1, 0.1], "rates [0.1, 0.1] names a value twice"),
     ("probe/mnist/milestones", [90, 80], "milestones [90, 80] must rise"),
+    ("probe/mnist/milestones", [80, 100], "milestones [80, 100] must lie below epochs 100"),
     ("probe/mnist/neighbours", 0, "probe.mnist.neighbours = 0: must be a whole number from 1"),
     ("projection/perplexity", 0, "projection.perplexity = 0: must be a number from 1 to 10000"),
     ("projection/rows", 10, "projection.rows = 10: must be a whole number from 50"),
@@ -175,7 +178,7 @@ WRONG = [
     ("recipe/segment/batch_size", 1251, "recipe.segment.batch_size = 1251: must be at most the 1250 training rows of segment"),
     ("cell/segment/supervised/none/batch_size", 1001, "none.batch_size = 1001: must be at most the 1000 training rows"),
     ("recipe/cifar10/batch_size", 50_002, "recipe.cifar10.batch_size = 50002: must be at most the 50000 training rows of cifar10"),
-    ("recipe/speech_commands/batch_size", 60_000, "recipe.speech_commands.batch_size = 60000: must be at most the 56771 training rows"),
+    ("recipe/speech_commands/batch_size", 60_000, "recipe.speech_commands.batch_size = 60000: must be at most the 56764 training rows"),
     ("recipe/spoken/batch_size", 2134, "recipe.spoken.batch_size = 2134: must be at most the 2133 training rows of spoken"),
     ("cell/segment/npair/none/fraction", 0.05, "recipe.segment.batch_size = 125: must be at most the 69 training rows of segment"),
     ("recipe/segment/batch_size", 1, "recipe.segment.batch_size = 1: must be a whole number from 2"),
@@ -246,6 +249,14 @@ WRONG = [
     ("pretrain/batch_size", -5, "pretrain.batch_size = -5: must be a whole number from 2"),
     ("method/npair/projection", 5, "method.npair.projection = 5: must be 'linear'"),
 ]
+
+
+def test_nobody_reads_on(tmp_path):
+    code = "import sys; from imix.errors import exit_cleanly; exit_cleanly(lambda: [print('line') for _ in range(100_000)])"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"line\n"
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 128 + signal.SIGPIPE
 
 
 @pytest.mark.parametrize("keys,value,words", WRONG, ids=lambda value: str(value)[:40])
@@ -398,12 +409,12 @@ COMMANDS = [
     ("pretrain", CELL + " --epochs 5", "unrecognized arguments: --epochs 5"),
     ("pretrain", CELL, "data/settings/mnist/npair/imix.json: not there; `python -m stages.settings` writes"),
     ("evaluate", CELL.replace("imix", "mixup"), "--mix: no entry 'mixup'"),
-    ("evaluate", CELL, "data/settings/mnist/probe.json: not there"),
+    ("evaluate", CELL, "data/settings/mnist/evaluation.json: not there"),
     ("transfer", "--pretrained_on a --probed_on b --method npair --mix imix", "required: --seed"),
     ("transfer", "--pretrained_on .. --probed_on b --method npair --mix imix --seed 0", "--pretrained_on = '..': must be a name"),
     ("transfer", CELL, "required: --pretrained_on, --probed_on"),
     ("baseline", "--dataset mnist --seed one", "--seed = 'one': must be a whole number"),
-    ("baseline", "--dataset mnist --seed 0", "data/settings/mnist/domain.json: not there"),
+    ("baseline", "--dataset mnist --seed 0", "data/settings/mnist/evaluation.json: not there"),
     ("ablate", "--ablation mixing --dataset mnist", "required: --seed"),
     ("ablate", "--ablation mixing/.. --dataset mnist --seed 0", "--ablation = 'mixing/..': must be a name"),
     ("ablate", "--ablation mixings --dataset mnist --seed 0", "data/ablations/settings/mixings/mnist.json: not there"),

@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from imix import settings
+from imix.errors import UserError
 from imix.planning import done
-from imix.reporting import ablations, results, tables
+from imix.reporting import ablations, plots, results, tables
 from imix.settings import Grid
 from stages.report import refreshed
 from tests.conftest import ROOT
@@ -117,7 +118,7 @@ def test_readme_and_reports_belong_to_the_committed_parameters():
     table = pd.read_csv(ROOT / f"reports/{grid.name}/results.csv")
     cells = {tuple(cell) for cell in table[["dataset", "method", "mix", "seed"]].itertuples(index=False)}
     wanted = {(d, m, x, s) for d in grid.datasets for m in grid.methods for x in grid.mixes for s in grid.seeds}
-    baselines = {(d, "baseline", kind, s) for d in grid.datasets for kind in results.BASELINES for s in grid.seeds}
+    baselines = {(d, "baseline", kind, s) for d in grid.datasets for kind in results.BASELINE_NAMES for s in grid.seeds}
     assert cells == wanted | baselines
     readme = (ROOT / "README.md").read_text()
     assert f"<!-- results of {grid.name} -->" in readme
@@ -148,6 +149,29 @@ def test_deviations_quote_the_committed_results():
         trained = pd.read_csv(ROOT / f"reports/{study}/results.csv").query("method != 'baseline'")
         more = trained.linear_accuracy_test_selected - trained.linear_accuracy
         assert f"{more.mean():.1f} ± {more.std():.1f} points in the {name} (n = {len(more)} trainings, at most {more.max():.1f})" in page
+
+
+def test_heads_name_the_method_unless_its_plain_training_stands_beside():
+    heads = lambda *mixes: tables.heads(GRID.model_copy(update={"mixes": list(mixes)}))
+    assert heads("none", "imix", "icutmix") == ["N-pair", "+ i-Mix", "N-pair + i-CutMix"]
+    assert heads("imix", "none") == ["N-pair + i-Mix", "N-pair"] and heads("imix") == ["N-pair + i-Mix"]
+
+
+def test_nothing_to_compare_is_no_comparison():
+    plain = rows().query("mix != 'imix'")
+    assert tables.gain_table(plain) == tables.gain_sentence(plain) == ""
+    assert plots.plot_gains(plain).get_suptitle() == "No plain training to compare with, or no other"
+    assert plots.plot_gains(rows().query("seed == 0")).get_suptitle() == "What mixing adds: n = 1 seed: no interval"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "5"])
+def test_what_a_stage_did_not_write_whole_is_told(tmp_path, text):
+    path = tmp_path / "0.json"
+    with pytest.raises(UserError, match=r"0\.json: cannot be read"):
+        results.read_history(path)
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"0\.json: (cannot be read|seconds is missing)"):
+        results.read_json(path, "seconds")
 
 
 def test_transfer_has_a_row_per_pair():

@@ -77,7 +77,7 @@ def test_later_layers_win(tmp_path):
         ("recipe/segment/encoder", {"kind": "resnet", "depth": 18, "width": 8, "stem_stride": 1}, ["segment", "'mlp' goes with 'tabular'"]),
         ("cell/mnist/npair/imix/temperature", 0, ["cell.mnist.npair.imix.temperature = 0", "number from 0.001 to 1000"]),
         ("cell/mnist/npair/imix/temperature", "0.2", ["cell.mnist.npair.imix.temperature = '0.2'", "number"]),
-        ("cell/mnist/npair/imix/alpha", float("nan"), ["cell.mnist.npair.imix.alpha", "from 0.001 to 1000"]),
+        ("cell/mnist/npair/imix/alpha", float("nan"), ["cell.mnist.npair.imix.alpha", "from 0.01 to 1000"]),
         ("cell/mnist/npair/imix/alpha", KeyError, ["cell.mnist.npair.imix.alpha", "is missing"]),
         ("cell/mnist/npair/none/alpha", 1.0, ["cell.mnist.npair.none.alpha", "mixing cells only"]),
         ("cell/mnist/npair/none/epochs", -5, ["cell.mnist.npair.none.epochs = -5", "whole number from 1 to 1,000,000"]),
@@ -118,7 +118,11 @@ def test_an_ablation_changes_what_it_says_and_nothing_else():
     assert found["double", "none"].encoder.width == 2 * plain.encoder.width
     assert found["double", "none"].model_copy(update={"encoder": plain.encoder}) == plain
     digits = {v.value: v.pretraining() for v in settings.variants(params, "data_size", "mnist").variants}
-    assert digits["fifth_steps"].epochs == 5 * digits["fifth"].epochs and digits["fifth_steps"].fraction == 0.2
+    for name in ("epochs", "warmup_epochs"):
+        assert getattr(digits["fifth_steps"], name) == 5 * getattr(digits["fifth"], name)
+    assert digits["fifth_steps"].fraction == 0.2
+    longer = {v.value: v.pretraining() for v in settings.variants(params, "training_length", "speech_commands").variants}
+    assert (longer["unchanged"].milestones, longer["quadruple"].milestones) == ([300, 400], [1200, 1600])
 
 
 @pytest.mark.parametrize("name", settings.load().ablation)
@@ -145,6 +149,13 @@ def test_every_ablation_fits_every_data_set_of_its_domain(name):
         ("ablation/data_size/values/half", {"fraction": 0}, ["ablation.data_size.values.half.fraction = 0", "from 0.0001 to 1"]),
         ("ablation/contrast/values/own", {"symmetric": True}, ["symmetric must be false"]),
         ("ablation/model_size/values/half", {"groups": "x0.5"}, ["model_size.values.half.groups = 'x0.5': leaves 1 as it is"]),
+        ("ablation/model_size/values/half", {"epochs": "x0"}, ["model_size.values.half.epochs = 'x0': must multiply by more than 0"]),
+        (
+            "ablation/model_size/values/half",
+            {"epochs": "x0.1"},
+            ["warmup_epochs", "(with ablation.model_size.values.half)"],
+        ),
+        ("ablation/model_size/values/half", {"jitter": "x2"}, ["model_size.values.half.jitter = 'x2': there is no number"]),
         ("ablation/data_size/axis", "columns", ["ablation.data_size.axis", "'rows'"]),
     ],
 )
@@ -208,8 +219,7 @@ def harmless(params):
         counts = settings.splits(source, rows)
         assert min(counts.values()) >= 1
         settings.ROWS[source.name].model_validate_json(rows.model_dump_json())
-        settings.Probe.model_validate_json(params.probe[dataset].model_dump_json())
-        settings.Domain.model_validate_json(settings.domain(params, dataset).model_dump_json())
+        settings.Evaluation.model_validate_json(settings.evaluation(params, dataset).model_dump_json())
         cells = [settings.resolve(params, dataset, method, mix) for method in params.grid.methods for mix in params.grid.mixes]
         for cell in cells:
             assert type(cell).model_validate_json(cell.model_dump_json()) == cell

@@ -113,7 +113,7 @@ def check_checksums(folder: Path) -> None:
 
 
 def save(splits: Splits, folder: Path, facts: dict[str, Any]) -> None:
-    """Write ``tensors.safetensors`` and ``card.json`` (rows, classes, statistics, ``facts`` about the source).
+    """Write ``tensors.safetensors`` and ``card.json`` (rows, classes, shapes, and ``facts``: the source, how rows were chosen).
 
     Raises:
         UserError: values that no training could mean: NaN or infinite numbers, labels out of range, a class without rows.
@@ -137,8 +137,8 @@ def save(splits: Splits, folder: Path, facts: dict[str, Any]) -> None:
         "carved": splits.carved,
         "column_groups": list(splits.column_groups),
         "numbers": splits.numbers,
-        "source": facts,
         "sha256": digest,
+        **facts,
     }
     write_json(folder / "card.json", card)
 

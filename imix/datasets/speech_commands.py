@@ -1,4 +1,4 @@
-"""Speech Commands v0.01: 64,727 clips of a second at 16 kHz as the twelve-class task; test and validation speakers are their own.
+"""Speech Commands v0.01: 64,721 clips of a second at 16 kHz as the twelve-class task; test and validation speakers are their own.
 
 Two passes over the archive, so that memory never holds the clips twice: the first finds out which there are, the second
 puts each at its place.

@@ -66,6 +66,9 @@ def script(source: SpokenSource, variants: list[str]) -> list[Utterance]:
     Args:
         source: voices per split, words per voice, seed.
         variants: all variants of the installed eSpeak NG.
+
+    Raises:
+        UserError: fewer voices than asked for.
     """
     generator = np.random.default_rng(source.seed)
     total = sum(source.voices.values())
@@ -156,7 +159,11 @@ def fetch(source: SpokenSource, folder: Path) -> None:
 
 
 def read(source: SpokenSource, rows: SpokenRows, folder: Path) -> Splits:
-    """To int16 clips (N, 16000), each word at a random place of its second; statistics of the clean spectrograms."""
+    """To int16 clips (N, 16000), each word at a random place of its second; statistics of the clean spectrograms.
+
+    Raises:
+        UserError: files of ``folder`` that do not belong together.
+    """
     from safetensors.numpy import load
     from scipy.signal import resample_poly
 

@@ -161,7 +161,7 @@ def _ablated(params: settings.Params, jobs: list[Job], cached: Cached) -> list[J
         for dataset in params.ablations.datasets:
             asked = settings.variants(params, name, dataset).variants
             for seed in params.ablations.seeds:
-                found = cached.variants(name, dataset, seed, params.probe[dataset], asked)
+                found = cached.variants(name, dataset, seed, settings.evaluation(params, dataset), asked)
                 output = ablation_folder(name, dataset, seed)
                 done |= {(output, f"{dataset} {name} {v.value} {v.method} {v.mix}"): there for v, there in zip(asked, found, strict=True)}
     return [job._replace(done=done[job.output, job.name]) if job.group == "ablate" else job for job in jobs]

@@ -6,6 +6,7 @@ Nothing is run, written or checked out.
 
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -120,7 +121,7 @@ class Cached:
             return path in self.committed and Path(path).exists() and md5(Path(path)) == value
         return all(self._object(each["md5"]).exists() for each in self._listing(value))
 
-    def variants(self, ablation: str, dataset: str, seed: int, probe: settings.Probe, asked: list[settings.Variant]) -> list[bool]:
+    def variants(self, ablation: str, dataset: str, seed: int, judged: settings.Evaluation, asked: list[settings.Variant]) -> list[bool]:
         """Which variants' results lie in the ablation's folder, under the names that `stages.ablate` gives them."""
         folder = ablation_folder(ablation, dataset, seed)
         texts = [Path("stages/ablate.py").read_text()]
@@ -133,7 +134,7 @@ class Cached:
         for v in asked:
             identity = {"ablation": ablation, "dataset": dataset, "seed": seed, "method": v.method, "mix": v.mix, "value": v.value}
             identity["settings"] = v.pretraining().model_dump()
-            inputs = json.dumps([identity, probe.model_dump(), texts, sha256, torch.__version__], sort_keys=True)
+            inputs = json.dumps([identity, judged.model_dump(), texts, sha256, torch.__version__], sort_keys=True)
             done.append((folder / f"{v.value}.{v.method}.{v.mix}.{hashlib.sha256(inputs.encode()).hexdigest()[:16]}.json").exists())
         return done
 
@@ -151,7 +152,8 @@ def cached(params: settings.Params) -> Cached | None:
     except NotDvcRepoError:
         return None
     except DvcException as error:
-        raise UserError(f"DVC: {' '.join(str(error).split())}") from None
+        # the graph is asked in another folder
+        raise UserError("DVC: " + re.sub(r"\S*/dvc\.yaml", "dvc.yaml", " ".join(str(error).split()))) from None
 
 
 def _graph(params: settings.Params, root: Path) -> Iterator[Stage]:

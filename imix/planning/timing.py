@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -157,7 +158,9 @@ class Machine:
 
     def __init__(self, device: torch.device, rate: float | None, cache: Path) -> None:
         self.device, self.rate, self.cache = device, rate, cache
-        self.known: dict[str, Any] = json.loads(cache.read_text()) if cache.exists() else {}
+        self.known: dict[str, Any] = {}
+        with suppress(OSError, ValueError, TypeError):  # not there, or damaged: timed again
+            self.known |= json.loads(cache.read_text())
         root = Path(__file__).parents[1]
         files = sorted(path for path in root.rglob("*.py") if path.parent.name not in ("reporting", "datasets"))
         code = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from imix.errors import UserError
 from imix.reporting.plots import COLOURS, LINES, MARKERS
-from imix.reporting.results import FIGURES, Spread, cell_name, read_json, spread
+from imix.reporting.results import FIGURES, Spread, cell_name, read_json, seeds, spread
 from imix.reporting.tables import markdown, plus_minus
 from imix.settings import Variants
 
@@ -31,7 +31,7 @@ def collect(name: str, dataset: str, asked: Variants, seeds: list[int], folder: 
             found = list(here.glob(f"{variant.value}.{variant.method}.{variant.mix}.*.json"))
             if len(found) != 1:
                 raise UserError(f"{here}: {len(found)} results of {variant.value} {variant.method} {variant.mix}; `dvc repro` makes it one")
-            result = read_json(found[0])
+            result = read_json(found[0], "size", "figures", "seconds")
             row = {"ablation": name, "dataset": dataset, "method": variant.method, "mix": variant.mix, "value": variant.value, "seed": seed}
             settings = {key: variant.settings[key] for key in ("epochs", "alpha")}
             rows.append(
@@ -108,11 +108,13 @@ def sentence(table: pd.DataFrame) -> str:
         subject = "The gain over plain training is"
     if not intervals:
         return ""
-    parts = [f"{cell}: {', '.join(changes)}" for cell, changes in groups.items()]
+    parts, n = [f"{cell}: {', '.join(changes)}" for cell, changes in groups.items()], table["seed"].nunique()
+    if n == 1:
+        return f"{subject}, in points, for {'; '.join(parts)}; one seed: no interval.\n"
     decided = sum(effect.decided for effect in intervals)
     return (
         f"{subject}, in points with 95 % intervals, for {'; '.join(parts)}; "
-        f"{decided} of {len(intervals)} intervals exclude zero (n = {table['seed'].nunique()}).\n"
+        f"{decided} of {len(intervals)} intervals exclude zero (n = {n}).\n"
     )
 
 
@@ -178,6 +180,8 @@ def _panel(
     ticks = sorted(set(places.values()))
     panel.set_xticks(ticks, [f"{tick:,.10g}" for tick in ticks] if axis else values)
     panel.minorticks_off()
+    if axis and len(ticks) == 1:
+        panel.set_xlim(ticks[0] / 1.5, ticks[0] * 1.5)
     panel.set_xlabel(axis or "")
     panel.margins(x=0.1)
     if cells:
@@ -188,8 +192,7 @@ def section(name: str, asked: Variants, tables: dict[str, pd.DataFrame]) -> str:
     """One ablation's part of reports/ablations.md."""
     parts = [f"## {name.replace('_', ' ').capitalize()}: {asked.question}\n\n`ablation.{name}`; all rows: [csv](ablations/{name}.csv).\n"]
     for dataset, table in tables.items():
-        n = table["seed"].nunique()
-        parts.append(f"### {dataset}, n = {n} seeds\n\n{accuracy_table(table, asked.axis)}\n{sentence(table)}")
+        parts.append(f"### {dataset}, {seeds(table['seed'].nunique())}\n\n{accuracy_table(table, asked.axis)}\n{sentence(table)}")
     return "\n".join([*parts, f"![{name}](ablations/{name}.png)\n"])
 
 

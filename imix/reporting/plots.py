@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from imix.files import replacing
-from imix.reporting.results import cell_name, gains
+from imix.reporting.results import cell_name, gains, seeds
 
 COLOURS = {"npair": "#4477aa", "moco": "#228833", "byol": "#cc6677", "supervised": "#555555"}
 MARKERS = {"imix": "o", "icutmix": "s"}
@@ -41,9 +41,10 @@ def plot_gains(results: pd.DataFrame) -> Figure:
     axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
     axes.set_xlabel("gain in linear accuracy over plain training, points")
-    seeds = results["seed"].nunique()
+    n = results["seed"].nunique()
     axes.margins(y=0.2 if len(labels) < 4 else 0.05)
-    figure.suptitle(f"What mixing adds: mean and 95 % interval over n = {seeds} paired seed{'s' * (seeds > 1)}", fontsize=10)
+    shown = f"mean and 95 % interval, {seeds(n)}, paired" if n > 1 else f"{seeds(n)}: no interval"
+    figure.suptitle(f"What mixing adds: {shown}" if table else "No plain training to compare with, or no other", fontsize=10)
     return figure
 
 
@@ -59,11 +60,13 @@ def plot_curves(histories: pd.DataFrame) -> Figure:
                 marker = "." if len(over) <= 20 else ""  # few points: a line may be none
                 axis.plot(over.mean(), LINES[mix], marker=marker, color=COLOURS[method], label=cell_name(method, mix))
                 axis.fill_between(over.mean().index, over.min(), over.max(), color=COLOURS[method], alpha=0.12, linewidth=0)
-        seeds = rows["seed"].nunique()
-        axes[0].set(title=f"{dataset}: training loss (n = {seeds})", xlabel="epoch")
+        n = rows["seed"].nunique()
+        axes[0].set(xlabel="epoch")
+        axes[0].set_title(f"{dataset}: training loss (n = {n})", fontsize=10)
         for axis in axes:
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes[1].set(title=f"{dataset}: kNN on validation rows, % (n = {seeds})", xlabel="epoch")
+        axes[1].set(xlabel="epoch")
+        axes[1].set_title(f"{dataset}: kNN on validation rows, % (n = {n})", fontsize=10)
     figure.legend(*grid[0][1].get_legend_handles_labels(), loc="outside lower center", fontsize=8, ncols=4)
     return figure
 
@@ -77,6 +80,8 @@ def plot_projections(panels: dict[tuple[str, str], np.ndarray], labels: np.ndarr
     for axis, ((method, mix), points) in zip(grid.flat, panels.items(), strict=True):
         for number, name in enumerate(classes):
             here = points[labels == number]
+            if not len(here):  # silence has no test rows
+                continue
             axis.scatter(here[:, 0], here[:, 1], s=4, color=palette(number % 20), label=name)
         axis.set_title(cell_name(method, mix), fontsize=10)
         axis.set_xticks([])

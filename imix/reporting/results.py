@@ -14,7 +14,7 @@ from scipy.special import stdtrit
 from imix.errors import UserError
 from imix.settings import SUPERVISED, Grid, Transfer
 
-BASELINES = ("raw", "untrained", "supervised")
+BASELINE_NAMES = {"raw": "raw inputs", "untrained": "untrained", "supervised": "supervised"}
 FIGURES = (
     "linear_accuracy",
     "linear_accuracy_test_selected",
@@ -47,6 +47,11 @@ def cell_name(method: str, mix: str) -> str:
     return METHOD_NAMES[method] if mix == "none" else f"{METHOD_NAMES[method]} {mix_name(method, mix)}"
 
 
+def seeds(count: int) -> str:
+    """How many there are, in words."""
+    return f"n = {count} seed{'s' * (count != 1)}"
+
+
 class Spread(NamedTuple):
     """A mean over n values, with their standard deviation and the half width of the 95 % interval (Student's t)."""
 
@@ -68,14 +73,30 @@ def spread(values: "pd.Series[float]") -> Spread:
     return Spread(float(values.mean()), std, float(stdtrit(n - 1, 0.975)) * std / math.sqrt(n) if n > 1 else math.nan, n)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read what a stage wrote.
+def read_json(path: Path, *keys: str) -> dict[str, Any]:
+    """Read what a stage wrote, a block with at least these keys.
 
     Raises:
         UserError: missing or damaged.
     """
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
+        missing = [key for key in keys if key not in found]
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); `dvc repro` makes it") from None
+    if missing:
+        raise UserError(f"{path}: {missing[0]} is missing; `dvc repro -f` of its stage makes it again")
+    return found
+
+
+def read_history(path: Path) -> pd.DataFrame:
+    """Read what a training wrote of its epochs.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    try:
+        return pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); `dvc repro` makes it") from None
 
@@ -91,31 +112,36 @@ def collect(
     """
     rows, histories, cards = [], [], {}
     for dataset in grid.datasets:
-        cells = [("baseline", kind) for kind in BASELINES] + [(method, mix) for method in grid.methods for mix in grid.mixes]
+        cells = [("baseline", kind) for kind in BASELINE_NAMES] + [(method, mix) for method in grid.methods for mix in grid.mixes]
         for method, mix in cells:
             for seed in grid.seeds:
                 identity = {"dataset": dataset, "method": method, "mix": mix, "seed": seed}
-                figures = read_json(metrics(*identity.values()))
+                figures = read_json(metrics(*identity.values()), *FIGURES)
                 row = identity | {name: figures[name] for name in FIGURES} | {"epochs": 0, "train_seconds": 0.0}
                 if method != "baseline" or mix == SUPERVISED[0]:
                     folder = encoders(dataset, *(SUPERVISED if method == "baseline" else (method, mix)), seed)
-                    provenance = read_json(folder / "provenance.json")
+                    provenance = read_json(folder / "provenance.json", "settings", "seconds", "data")
                     row |= {"epochs": provenance["settings"]["settings"]["epochs"], "train_seconds": provenance["seconds"]}
                     cards[dataset] = provenance["data"]
                     if method != "baseline":
-                        histories.append(pd.read_csv(folder / "history.csv").assign(**identity))
+                        histories.append(read_history(folder / "history.csv").assign(**identity))
                 rows.append(row)
     return pd.DataFrame(rows), pd.concat(histories, ignore_index=True), cards
 
 
-def record(grid: Grid, encoders: Callable[..., Path], code: Path) -> dict[str, Any]:
-    """What the results were made with: the resolved settings of every cell, and the fingerprints of the modules that ran."""
-    trained: dict[str, dict[str, dict[str, Any]]] = {}
+def record(grid: Grid, metrics: Callable[..., Path], encoders: Callable[..., Path], code: Path) -> dict[str, Any]:
+    """What the results were made with: each data set's source, choice of rows and evaluation, the resolved settings of every cell,
+    the machine, and the fingerprints of the modules that ran.
+    """
+    made: dict[str, Any] = {"data": {}, "evaluation": {}, "cells": {}, "machine": {}}
     for dataset in grid.datasets:
+        judged = read_json(metrics(dataset, "baseline", "raw", grid.seeds[0]), "evaluation", "machine")
+        made["evaluation"][dataset], made["machine"][dataset] = judged["evaluation"], judged["machine"]
         for method, mix in grid.cells():
-            settings = read_json(encoders(dataset, method, mix, grid.seeds[0]) / "provenance.json")["settings"]["settings"]
-            trained.setdefault(dataset, {}).setdefault(method, {})[mix] = settings
-    return {"cells": trained, "code": {path.stem: path.read_text().splitlines() for path in sorted(code.glob("*.txt"))}}
+            provenance = read_json(encoders(dataset, method, mix, grid.seeds[0]) / "provenance.json")
+            made["data"][dataset] = {key: provenance["data"][key] for key in ("source", "chosen", "rows", "sha256")}
+            made["cells"].setdefault(dataset, {}).setdefault(method, {})[mix] = provenance["settings"]["settings"]
+    return made | {"code": {path.stem: path.read_text().splitlines() for path in sorted(code.glob("*.txt"))}}
 
 
 def collect_transfer(grid: Grid, transfer: Transfer, files: Callable[..., Path]) -> pd.DataFrame:

@@ -6,10 +6,8 @@ from typing import Any
 import pandas as pd
 
 from imix.reporting.published import TABLE_1
-from imix.reporting.results import METHOD_NAMES, Spread, cell, cell_name, gains, mix_name
+from imix.reporting.results import BASELINE_NAMES, METHOD_NAMES, Spread, cell, cell_name, gains, mix_name, seeds
 from imix.settings import Grid
-
-BASELINE_NAMES = {"raw": "raw inputs", "untrained": "untrained", "supervised": "supervised"}
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -28,9 +26,10 @@ def columns(grid: Grid) -> list[tuple[str, str]]:
     return [(method, mix) for method in grid.methods for mix in grid.mixes]
 
 
-def column_name(method: str, mix: str) -> str:
-    """Head of a column."""
-    return mix_name(method, mix) if mix == "imix" else cell_name(method, mix)
+def heads(grid: Grid) -> list[str]:
+    """Heads of the columns: i-Mix beside its plain training goes without the method's name, as in the paper."""
+    pairs = zip([None, *columns(grid)], columns(grid), strict=False)
+    return [mix_name(*column) if column[1] == "imix" and left == (column[0], "none") else cell_name(*column) for left, column in pairs]
 
 
 def main_table(results: pd.DataFrame, grid: Grid, figure: str = "linear_accuracy", digits: int = 1) -> str:
@@ -47,7 +46,7 @@ def main_table(results: pd.DataFrame, grid: Grid, figure: str = "linear_accuracy
         if figure in ("linear_accuracy", "linear_accuracy_test_selected") and name in TABLE_1:  # test-selected as published
             published = [TABLE_1[name].get(column) for column in columns(grid)]
             rows.append([f"{name}, published", *[""] * len(BASELINE_NAMES), *(f"{p[0]:.1f} ± {p[1]:.1f}" if p else "" for p in published)])
-    return markdown(["data", *BASELINE_NAMES.values(), *(column_name(*column) for column in columns(grid))], rows)
+    return markdown(["data", *BASELINE_NAMES.values(), *heads(grid)], rows)
 
 
 def collapse_note(results: pd.DataFrame) -> str:
@@ -57,7 +56,7 @@ def collapse_note(results: pd.DataFrame) -> str:
 
 
 def gain_table(results: pd.DataFrame) -> str:
-    """What mixing adds to plain training, in points, with its interval."""
+    """What mixing adds to plain training, in points, with its interval; empty where there is nothing to compare."""
 
     def verdict(gain: Spread) -> str:
         if gain.n < 2:
@@ -68,14 +67,16 @@ def gain_table(results: pd.DataFrame) -> str:
     for dataset, method, mix, gain in gains(results):
         interval = f"{gain.mean - gain.half:+.1f} to {gain.mean + gain.half:+.1f}" if gain.n > 1 else ""
         rows.append([dataset, METHOD_NAMES[method], mix_name(method, mix), f"{gain.mean:+.1f}", interval, str(gain.n), verdict(gain)])
-    return markdown(["data", "method", "mix", "gain", "95 % interval", "n", ""], rows)
+    return markdown(["data", "method", "mix", "gain", "95 % interval", "n", ""], rows) if rows else ""
 
 
 def gain_sentence(results: pd.DataFrame) -> str:
-    """How many cells gained, lost, or are undecided; counted, not judged."""
+    """How many cells gained, lost, or are undecided; counted, not judged. Empty where there is nothing to compare."""
     found = [gain for *_, gain in gains(results)]
+    if not found:
+        return ""
     up, down = (sum(gain.decided and gain.mean * sign > 0 for gain in found) for sign in (1, -1))
-    mean = sum(gain.mean for gain in found) / max(1, len(found))
+    mean = sum(gain.mean for gain in found) / len(found)
     return (
         f"Comparisons: {len(found)}. Gains whose 95 % interval excludes zero: {up}. Losses: {down}. Undecided: {len(found) - up - down}. "
         f"Mean over all: {mean:+.1f} points.\n"
@@ -111,29 +112,28 @@ def transfer_table(transfers: pd.DataFrame, grid: Grid) -> str:
     rows = []
     for (source, target), table in transfers.groupby(["pretrained_on", "dataset"], sort=False):
         rows.append([f"{source} to {target}", *(plus_minus(cell(table, target, *column)) for column in columns(grid))])
-    return markdown(["data", *(column_name(*column) for column in columns(grid))], rows)
+    return markdown(["data", *heads(grid)], rows)
 
 
 def results_page(results: pd.DataFrame, transfers: pd.DataFrame, grid: Grid, cards: Mapping[str, Mapping[str, Any]]) -> str:
     """The whole of reports/results.md; nothing in it depends on how long anything took."""
-    seeds = f"n = {len(grid.seeds)} seeds ({', '.join(map(str, grid.seeds))})"
-    epochs = [
-        [dataset, *(f"{cell(results, dataset, *column, 'epochs').mean:.0f}" for column in columns(grid))] for dataset in grid.datasets
-    ]
+    trained = [("baseline", "supervised"), *columns(grid)]
+    epochs = [[dataset, *(f"{cell(results, dataset, *column, 'epochs').mean:.0f}" for column in trained)] for dataset in grid.datasets]
     tables = {
         "Linear evaluation": (
             "Top-1 accuracy on the test rows in %, mean ± standard deviation. The probe's learning rate is chosen "
             "on validation rows; raw inputs, an untrained encoder, and one trained with the labels of "
-            "the training rows (without the validation rows) for as long stand under the same probe." + collapse_note(results),
+            "the training rows (without the validation rows) stand under the same probe." + collapse_note(results),
             main_table(results, grid),
         ),
         "What i-Mix adds": (
             "Points of linear accuracy over plain training with the same seed, mean and 95 % interval of the paired "
             "differences (Student's t).",
-            gain_table(results) + "\n" + gain_sentence(results),
+            "\n".join(filter(None, [gain_table(results), gain_sentence(results)])),
         ),
         "Rate chosen on the test rows": (
-            "The published protocol: the best of the probe's rates by test accuracy. Optimistic; to stand beside published figures only.",
+            "The published protocol: the best of the probe's rates by test accuracy. Optimistic; what the published figures are to be "
+            "compared with.",
             main_table(results, grid, "linear_accuracy_test_selected"),
         ),
         "Transfer": (
@@ -163,7 +163,8 @@ def results_page(results: pd.DataFrame, transfers: pd.DataFrame, grid: Grid, car
             main_table(results, grid, "effective_rank"),
         ),
         "Alignment": (
-            "Mean squared distance of the normalised features of two random views of a test row; 0 = views do not matter.",
+            "Mean squared distance of the normalised features of two random views of a test row, the same views for all columns; "
+            "0 = views do not matter.",
             main_table(results, grid, "alignment", 2),
         ),
         "Uniformity": (
@@ -180,9 +181,10 @@ def results_page(results: pd.DataFrame, transfers: pd.DataFrame, grid: Grid, car
             "Rows as trained and judged on. Validation rows `of them` are training rows that choices are made on.",
             data_table(cards),
         ),
-        "Epochs": ("", markdown(["data", *(column_name(*column) for column in columns(grid))], epochs)),
+        "Epochs": ("", markdown(["data", "supervised", *heads(grid)], epochs)),
     }
-    parts = [f"# Results\n\nStudy `{grid.name}`, made by `dvc repro`; {seeds}. One row per training: [results.csv](results.csv).\n"]
+    ran = f"{seeds(len(grid.seeds))} ({', '.join(map(str, grid.seeds))})"
+    parts = [f"# Results\n\nStudy `{grid.name}`, made by `dvc repro`; {ran}. One row per training: [results.csv](results.csv).\n"]
     parts += [f"## {title}\n\n" + (f"{text}\n\n" if text else "") + table for title, (text, table) in tables.items() if table]
     parts.append("## Plots\n\n![Gains with 95 % intervals](gains.png)\n\n![Loss and kNN over epochs](curves.png)\n")
     return "\n".join(parts)
@@ -191,6 +193,6 @@ def results_page(results: pd.DataFrame, transfers: pd.DataFrame, grid: Grid, car
 def readme_block(results: pd.DataFrame, grid: Grid) -> str:
     """What the README shows between its markers."""
     return (
-        f"Linear evaluation, test top-1 in %, mean ± standard deviation, n = {len(grid.seeds)} seeds:\n\n"
+        f"Linear evaluation, test top-1 in %, mean ± standard deviation, {seeds(len(grid.seeds))}:\n\n"
         f"{main_table(results, grid)}\n{gain_sentence(results)}"
     )

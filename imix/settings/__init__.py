@@ -14,7 +14,7 @@ Imports point one way: fields <- rows, training <- study <- merging <- handed <-
 from imix.settings.fields import NAME, Seed, Strict, entry
 from imix.settings.handed import ABLATIONS, FOLDER, read, resolved, write
 from imix.settings.loading import check, load
-from imix.settings.merging import data, domain, resolve, variants
+from imix.settings.merging import data, domain, evaluation, resolve, variants
 from imix.settings.rows import (
     ROWS,
     CommandRows,
@@ -29,7 +29,7 @@ from imix.settings.rows import (
     at_most,
     splits,
 )
-from imix.settings.study import SUPERVISED, Ablations, Grid, Params, Probe, Projection, Transfer, Variant, Variants
+from imix.settings.study import SUPERVISED, Ablations, Evaluation, Grid, Params, Probe, Projection, Transfer, Variant, Variants
 from imix.settings.training import (
     PRETRAINING,
     Domain,
@@ -45,8 +45,8 @@ from imix.settings.training import (
 
 __all__ = [
     "ABLATIONS", "FOLDER", "NAME", "PRETRAINING", "ROWS", "SUPERVISED", "Ablations", "CommandRows", "Domain", "DrawnRows",
-    "Grid", "ImageViews", "MLPEncoder", "Method", "Mix", "Params", "PlacedRows", "Pretraining", "Probe", "Projection", "ResNetEncoder",
-    "Seed", "Source", "SpeechViews", "SplitRows", "SpokenRows", "SpokenSource", "StandardisedRows", "Strict", "TabularViews", "Transfer",
-    "Variant", "Variants", "VerifiedSource", "at_most", "check", "data", "domain", "entry", "load", "read", "resolve", "resolved", "splits",
-    "variants", "write",
+    "Evaluation", "Grid", "ImageViews", "MLPEncoder", "Method", "Mix", "Params", "PlacedRows", "Pretraining", "Probe", "Projection",
+    "ResNetEncoder", "Seed", "Source", "SpeechViews", "SplitRows", "SpokenRows", "SpokenSource", "StandardisedRows", "Strict",
+    "TabularViews", "Transfer", "Variant", "Variants", "VerifiedSource", "at_most", "check", "data", "domain", "entry", "evaluation",
+    "load", "read", "resolve", "resolved", "splits", "variants", "write",
 ]  # fmt: skip

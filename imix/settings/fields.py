@@ -80,10 +80,12 @@ Share = Annotated[float, Within(0.0, 1.0, inside=True)]
 Below = Annotated[float, Within(0.0, 0.99)]
 
 
-def rising(name: str, values: list[Any]) -> None:
-    """Raise ValueError unless each value lies above the one before it."""
+def rising(name: str, values: list[int], epochs: int) -> None:
+    """Raise ValueError unless each value lies above the one before it, and all below ``epochs``."""
     if any(later <= earlier for earlier, later in pairwise(values)):
         raise ValueError(f"{name} {values} must rise")
+    if values and values[-1] >= epochs:
+        raise ValueError(f"{name} {values} must lie below epochs {epochs}")
 
 
 def once(name: str, values: list[Any]) -> None:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from imix.errors import UserError
 from imix.files import write_json
 from imix.settings.fields import Model, Strict
-from imix.settings.merging import data, domain, resolve, variants
+from imix.settings.merging import data, evaluation, resolve, variants
 from imix.settings.study import Params
 
 FOLDER = Path("data/settings")
@@ -21,7 +21,7 @@ def resolved(params: Params, folder: Path = FOLDER, ablations: Path = ABLATIONS)
     files: dict[Path, Strict] = {folder / "grid.json": grid}
     for dataset in grid.datasets:
         source, rows = data(params, dataset)
-        own: dict[str, Strict] = {"source": source, "rows": rows, "domain": domain(params, dataset), "probe": params.probe[dataset]}
+        own: dict[str, Strict] = {"source": source, "rows": rows, "evaluation": evaluation(params, dataset)}
         own |= {f"{method}/{mix}": resolve(params, dataset, method, mix) for method, mix in grid.cells()}
         files |= {folder / dataset / f"{name}.json": settings for name, settings in own.items()}
     for name in params.ablations.run:
@@ -39,7 +39,7 @@ def write(params: Params, folder: Path = FOLDER, ablations: Path = ABLATIONS) ->
 
 
 def read(model: type[Model], *name: str, folder: Path = FOLDER) -> Model:
-    """Read what `write` wrote: ``read(Probe, "mnist", "probe")``.
+    """Read what `write` wrote: ``read(Evaluation, "mnist", "evaluation")``.
 
     Raises:
         UserError: no such file, or one that `write` did not write.

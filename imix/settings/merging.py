@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from imix.errors import UserError
-from imix.settings.fields import Strict, entry, validated
+from imix.settings.fields import Strict, entry, shown, validated
 from imix.settings.rows import ROWS, SIZES, ArchiveSource, VerifiedSource, at_most, impossible, training_rows
-from imix.settings.study import Ablation, Params, Variant, Variants
+from imix.settings.study import Ablation, Evaluation, Params, Variant, Variants
 from imix.settings.training import PRETRAINING, Domain, MoCoPretraining, Pretraining
 
 PARAMS = Path("params.yaml")
@@ -60,7 +60,7 @@ def resolve(
         raise UserError(f"{path}: {origin['mix']}.mix: unknown key; the cell's own name says how it mixes")
     settings = validated(PRETRAINING[method], merged | {"mix": mix}, str(path), origin, cell)
     if (mix == "none") != (settings.alpha is None):
-        wrong = "belongs to mixing cells only; remove it" if mix == "none" else "is missing; must be a number from 0.001 to 1000"
+        wrong = "belongs to mixing cells only; remove it" if mix == "none" else "is missing; must be a number from 0.01 to 1000"
         raise UserError(f"{path}: {origin.get('alpha', cell)}.alpha {wrong}")
     if mix == "icutmix" and settings.views.kind != "image":
         raise UserError(f"{path}: {cell}: CutMix cuts images; {dataset} has {settings.views.kind} views: must be none or imix")
@@ -99,23 +99,30 @@ def _check_rows(params: Params, dataset: str, method: str, settings: Pretraining
 
 
 def _changed(block: Mapping[str, Any], change: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """``block`` with some values replaced; those of nested blocks one by one; "x2" doubles a number."""
+    """``block`` with some values replaced; those of nested blocks one by one; "x2" doubles a number, or every number of a list."""
     result = dict(block)
     for key, value in change.items():
         old = block.get(key)
         if isinstance(value, dict) and isinstance(old, dict):
             value = _changed(old, value, f"{where}.{key}")
         elif isinstance(value, str) and re.fullmatch(r"x\d+(\.\d+)?", value):
-            if isinstance(old, bool) or not isinstance(old, int | float):
+            numbers, factor = old if isinstance(old, list) else [old], float(value[1:])
+            if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
                 raise UserError(f"{where}.{key} = {value!r}: there is no number to multiply")
-            scaled = round(old * float(value[1:]), 12)
-            if isinstance(old, int):
-                scaled = max(1, round(scaled))
-            if scaled == old and float(value[1:]) != 1:
-                raise UserError(f"{where}.{key} = {value!r}: leaves {old} as it is")
-            value = scaled
+            scaled = [_scaled(number, factor) for number in numbers]
+            if not factor:
+                raise UserError(f"{where}.{key} = {value!r}: must multiply by more than 0")
+            if scaled == numbers and any(numbers) and factor != 1:
+                raise UserError(f"{where}.{key} = {value!r}: leaves {shown(old)} as it is")
+            value = scaled if isinstance(old, list) else scaled[0]
         result[key] = value
     return result
+
+
+def _scaled(number: float, factor: float) -> float:
+    """A multiple, of whole numbers the nearest whole one; what is positive stays so."""
+    scaled = round(number * factor, 12)
+    return max(min(1, number), round(scaled)) if isinstance(number, int) else scaled
 
 
 def variants(params: Params, name: str, dataset: str, path: Path = PARAMS) -> Variants:
@@ -125,6 +132,14 @@ def variants(params: Params, name: str, dataset: str, path: Path = PARAMS) -> Va
         UserError: no such ablation, or a change that its cells cannot have.
     """
     ablation: Ablation = entry(params.ablation, name, f"{path}: ablation")
+
+    def changed(method: str, mix: str, value: str) -> dict[str, Any]:
+        where = f"ablation.{name}.values.{value}"
+        try:
+            return resolve(params, dataset, method, mix, path, (where, ablation.values[value])).model_dump()
+        except UserError as error:  # of what does not fit together, the message may name what is not changed
+            raise UserError(str(error) if where in str(error) else f"{error} (with {where})") from None
+
     return Variants(
         question=ablation.question,
         axis=ablation.axis,
@@ -133,9 +148,9 @@ def variants(params: Params, name: str, dataset: str, path: Path = PARAMS) -> Va
                 method=method,
                 mix=mix,
                 value=value,
-                settings=resolve(params, dataset, method, mix, path, (f"ablation.{name}.values.{value}", change)).model_dump(),
+                settings=changed(method, mix, value),
             )
-            for value, change in ablation.values.items()
+            for value in ablation.values
             for method in ablation.methods
             for mix in ablation.mixes
         ],
@@ -143,9 +158,23 @@ def variants(params: Params, name: str, dataset: str, path: Path = PARAMS) -> Va
 
 
 def domain(params: Params, dataset: str, path: Path = PARAMS) -> Domain:
-    """The encoder and views of a data set's recipe, for the baselines."""
+    """The encoder and views of a data set's recipe.
+
+    Raises:
+        UserError: naming the key, the value and what is allowed.
+    """
     recipe, where = entry(params.recipe, dataset, f"{path}: recipe"), f"recipe.{dataset}"
     origin = dict.fromkeys(("encoder", "views"), where)
     settings = validated(Domain, {key: recipe[key] for key in origin if key in recipe}, str(path), origin, where)
     _check_domain(params, dataset, settings, path, origin)
     return settings
+
+
+def evaluation(params: Params, dataset: str, path: Path = PARAMS) -> Evaluation:
+    """How a data set's encoders are judged.
+
+    Raises:
+        UserError: naming the key, the value and what is allowed.
+    """
+    seen = domain(params, dataset, path)
+    return Evaluation(encoder=seen.encoder, views=seen.views, probe=entry(params.probe, dataset, f"{path}: probe"))

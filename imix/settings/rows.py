@@ -131,7 +131,7 @@ SIZES = {
     "spoken": Size("speech", 12),
     "cifar10": Size("image", 10, 50_000, 0, 10_000),
     "cifar100": Size("image", 100, 50_000, 0, 10_000),
-    "speech_commands": Size("speech", 12, 51_094, 6_798, 6_835),
+    "speech_commands": Size("speech", 12, 51_088, 6_798, 6_835),
     "covtype": Size("tabular", 7, 15_120, 0, 565_892),
 }
 

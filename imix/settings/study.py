@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from imix.settings.fields import Count, Epochs, Line, Momentum, Name, Rate, Seed, Strict, Within, once, rising
 from imix.settings.rows import Archive, Checksum, Data
-from imix.settings.training import PRETRAINING, Contrastive, Method, Mix, Pretraining
+from imix.settings.training import PRETRAINING, Contrastive, Domain, Method, Mix, Pretraining
 
 SUPERVISED = ("supervised", "none")  # method and mix of the cell that every data set gets: what contrast is judged against
 
@@ -52,9 +52,15 @@ class Probe(Strict):
 
     @model_validator(mode="after")
     def _possible(self) -> "Probe":
-        rising("milestones", self.milestones)
+        rising("milestones", self.milestones, self.epochs)
         once("rates", self.rates)
         return self
+
+
+class Evaluation(Domain):
+    """How all encoders of a data set are judged: the probe, and its recipe's views; ``encoder`` is the untrained baseline's."""
+
+    probe: Probe
 
 
 class Ablation(Strict):
@@ -64,7 +70,7 @@ class Ablation(Strict):
     methods: Annotated[list[Method], Field(min_length=1)]
     mixes: Annotated[list[Mix], Field(min_length=1)]
     axis: Literal["parameters", "rows", "epochs", "alpha"] | None = None  # what the values differ in, if it is a number
-    values: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]  # changes to a cell; "x0.5" multiplies what was there
+    values: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]  # changes to a cell; "x0.5" multiplies the number, or numbers, there
 
     @model_validator(mode="after")
     def _no_duplicates(self) -> "Ablation":

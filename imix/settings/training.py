@@ -11,8 +11,7 @@ Method = Literal[Contrastive, "supervised"]
 Mix = Literal["none", "imix", "icutmix"]
 Head = Literal["linear", "mlp", "mlpbn", "mlpbn1"]
 Positive = Annotated[float, Within(0.001, 1000.0)]
-NonNegative = Annotated[float, Within(0.0, 1.0)]
-Temperature = Annotated[float, Within(0.001, 1000.0)]
+Alpha = Annotated[float, Within(0.01, 1000.0)]  # below, both of Gamma's draws leave what a float64 can hold
 
 
 class ResNetEncoder(Strict):
@@ -36,7 +35,7 @@ class ImageViews(Strict):
 
     kind: Literal["image"]
     scale: Annotated[list[Annotated[float, Within(0.001, 1.0)]], Field(min_length=2, max_length=2)]  # of the crop's area
-    jitter: Annotated[list[NonNegative], Field(min_length=4, max_length=4)]  # brightness, contrast, saturation, hue
+    jitter: Annotated[list[Fraction], Field(min_length=4, max_length=4)]  # brightness, contrast, saturation, hue
     jitter_probability: Fraction
     grey_probability: Fraction
     flip_probability: Fraction
@@ -45,7 +44,7 @@ class ImageViews(Strict):
     def _possible(self) -> "ImageViews":
         if self.scale[0] > self.scale[1]:
             raise ValueError(f"scale {self.scale} must not fall: the smallest share of the area first, the largest second")
-        if max(self.jitter[:3]) > 1 or self.jitter[3] > 0.5:
+        if self.jitter[3] > 0.5:
             raise ValueError(f"jitter {self.jitter} must be at most [1, 1, 1, 0.5]")
         return self
 
@@ -92,7 +91,7 @@ class Pretraining(Domain):
     groups: Annotated[int, Within(1, 1_000)]
     learning_rate: Rate  # per 256 items of batch
     momentum: Momentum
-    weight_decay: NonNegative
+    weight_decay: Fraction
     warmup_epochs: Annotated[int, Within(0, 1_000_000)]
     schedule: Literal["cosine", "step"]
     milestones: list[Epochs]  # epochs at which the step schedule multiplies the rate by 0.1; [] for cosine
@@ -108,7 +107,7 @@ class Pretraining(Domain):
     mix_depth: Literal["input", "hidden"]  # hidden: before a block of the encoder, drawn anew for every batch
     mix_labels: bool  # false: inputs mixed, labels not; a control
     symmetric: bool  # the loss averaged over both directions, each view the anchor once
-    alpha: Positive | None = None  # of Beta(alpha, alpha); cells that mix have one, plain cells none
+    alpha: Alpha | None = None  # of Beta(alpha, alpha); cells that mix have one, plain cells none
 
     @model_validator(mode="after")
     def _consistent(self) -> "Pretraining":
@@ -120,9 +119,7 @@ class Pretraining(Domain):
             raise ValueError("mix_inputs must not be 'both' with CutMix: its box is drawn for one view")
         if self.mix_depth == "hidden" and (self.mix_inputs != "first" or not self.mix_labels or self.mix == "icutmix"):
             raise ValueError("mix_depth 'hidden' goes with mix_inputs 'first' and mix_labels true, and not with CutMix")
-        rising("milestones", self.milestones)
-        if self.milestones and max(self.milestones) >= self.epochs:
-            raise ValueError(f"milestones {self.milestones} must lie below epochs {self.epochs}")
+        rising("milestones", self.milestones, self.epochs)
         if (self.schedule == "step") != bool(self.milestones):
             raise ValueError(f"milestones {self.milestones} go with schedule 'step', and only with it")
         if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
@@ -133,13 +130,13 @@ class Pretraining(Domain):
 class NPairPretraining(Pretraining):
     """N-pair's own settings."""
 
-    temperature: Temperature
+    temperature: Positive
 
 
 class MoCoPretraining(Pretraining):
     """MoCo v2's own settings."""
 
-    temperature: Temperature
+    temperature: Positive
     ema: Annotated[float, Within(0.0, 0.999999)]
     queue: Annotated[int, Within(2, 10_000_000)]
     contrast: Literal["own", "batch"]  # own: 1 + K logits; batch: N + K

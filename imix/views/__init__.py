@@ -18,13 +18,13 @@ class Views(Protocol):
     """What pretraining and evaluation need of a domain."""
 
     def __call__(self, rows: Tensor, which: int, generator: torch.Generator) -> Tensor:
-        """A random view of every row."""
+        """A random view of every row, (N, ...) as stored -> (N, ...) float32."""
 
     def clean(self, rows: Tensor) -> Tensor:
-        """The rows as the encoder sees them in evaluation."""
+        """The rows as the encoder sees them in evaluation, in the same form."""
 
     def padded_crops(self, rows: Tensor, flip: bool, generator: torch.Generator) -> Tensor:
-        """The probe's augmentation; images only."""
+        """The probe's augmentation, in the same form; images only."""
 
 
 def make_views(settings: ImageViews | SpeechViews | TabularViews, dataset: Dataset) -> Views:

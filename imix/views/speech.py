@@ -44,7 +44,11 @@ class Views:
 
     @cached_property
     def noise(self) -> Tensor:
-        """Spectra of the background, (M, 32, 1025) complex: 0.26 MB a second."""
+        """Spectra of the background, (M, 32, 1025) complex: 0.26 MB a second.
+
+        Raises:
+            UserError: there is no background.
+        """
         if not len(self.background):
             raise UserError("speech views with noise need background recordings; the data set has none")
         return torch.cat([self._stft(block.float() / 2**15) for block in self.background.split(self._block(self.background))])
