@@ -340,6 +340,8 @@ def readers(params: dict, path: tuple) -> set[str]:
         return trainings(params, 3, keys[0], keys[1], keys[2], tuple(keys[3:]))
     if block == "probe" and keys[0] in grid:
         return judging
+    if block == "ablation" and keys[-1] == "milestones":  # segment's cells have none to multiply
+        return set()
     if block == "ablation":
         return {f"ablate@{keys[0]}-segment-0"} & ablates
     return {f"project@{d}" for d in DATASETS} if block in ("projection", "grid") else set()

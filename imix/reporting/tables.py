@@ -76,7 +76,7 @@ def gain_sentence(results: pd.DataFrame) -> str:
     if not found:
         return ""
     up, down = (sum(gain.decided and gain.mean * sign > 0 for gain in found) for sign in (1, -1))
-    mean = sum(gain.mean for gain in found) / len(found)
+    mean = round(sum(gain.mean for gain in found) / len(found), 1) + 0.0  # not -0.0
     return (
         f"Comparisons: {len(found)}. Gains whose 95 % interval excludes zero: {up}. Losses: {down}. Undecided: {len(found) - up - down}. "
         f"Mean over all: {mean:+.1f} points.\n"
