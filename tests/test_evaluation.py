@@ -43,8 +43,8 @@ def test_all_rates_at_once_are_the_rates_one_by_one(generator):
 
 def test_probe_learns_and_copies_take_turns(generator):
     features, labels = blobs(generator, spread=0.2)
-    probes = evaluation.train_probes([features, -features], labels, 4, Probe(**SETTINGS | dict(epochs=1)), 0)
-    same = evaluation.train_probes([features], labels, 4, Probe(**SETTINGS | dict(epochs=1)), 0)
+    probes = evaluation.train_probes([features, -features], labels, 4, Probe(**SETTINGS | dict(epochs=1, milestones=[])), 0)
+    same = evaluation.train_probes([features], labels, 4, Probe(**SETTINGS | dict(epochs=1, milestones=[])), 0)
     assert torch.equal(probes.weights, same.weights)  # epoch 0 uses copy 0
     learned = evaluation.train_probes([features], labels, 4, Probe(**SETTINGS), 0)
     assert (evaluation.accuracy(learned.predict(features), labels) > 95).any()
