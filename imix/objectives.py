@@ -18,10 +18,11 @@ LabelLoss = Callable[[Tensor], Tensor]
 
 def _logits(anchors: Tensor, keys: Tensor, temperature: float) -> Tensor:
     """Products over the temperature, (..., N, D), (..., M, D) -> (..., N, M), in float32 under autocast, too."""
+    anchors = anchors / temperature  # which are fewer than the products
     device = anchors.device.type
     # the meta device, on which costs are counted, has no autocast
     with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
-        return anchors @ keys.mT / temperature
+        return anchors @ keys.mT
 
 
 def n_pair(anchors: Tensor, keys: Tensor, temperature: float, groups: int = 1) -> LabelLoss:
@@ -49,16 +50,20 @@ def moco(anchors: Tensor, keys: Tensor, queue: Tensor, temperature: float, contr
     assert not keys.requires_grad, "keys are constants"
     anchors, keys = F.normalize(anchors.float(), dim=1), F.normalize(keys.float(), dim=1)
     to_keys, to_queue = (_logits(anchors, z, temperature) for z in (keys, queue))
-    if contrast == "batch":
-        log_probability = F.log_softmax(torch.cat([to_keys, to_queue], dim=1), dim=1)
-        return lambda label: F.nll_loss(log_probability, label, reduction="none")
-    negatives = to_queue.logsumexp(1)
+    older = _logsumexp(to_queue)
+    every = torch.logaddexp(_logsumexp(to_keys), older) if contrast == "batch" else None
 
-    def against_queue(label: Tensor) -> Tensor:
+    def loss(label: Tensor) -> Tensor:
         positive = to_keys.gather(1, label[:, None])[:, 0]
-        return torch.logaddexp(positive, negatives) - positive
+        return (torch.logaddexp(positive, older) if every is None else every) - positive
 
-    return against_queue
+    return loss
+
+
+def _logsumexp(logits: Tensor) -> Tensor:
+    """log of the sum of exp, (N, M) -> (N,); unlike torch's, its backward pass takes no exp again."""
+    greatest = logits.detach().amax(1)
+    return (logits - greatest[:, None]).exp().sum(1).log() + greatest
 
 
 def byol(predictions: Tensor, keys: Tensor) -> LabelLoss:
