@@ -47,7 +47,7 @@ def measure(kind: str, dataset: str, size: float, batch: int) -> float:
 
 
 def main(rounds: int = 3) -> None:
-    """A line per network; ``--full``: the paper's batch."""
+    """A line per network and kind of work; ``--full``: the paper's batch."""
     start()
     batch = 256 if "--full" in sys.argv else 32
     for name, dataset, size, rows in (("ResNet-18", "cifar10", 18, batch), ("MLP x 1", "covtype", 1.0, 512)):

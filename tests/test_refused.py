@@ -251,7 +251,7 @@ WRONG = [
 ]
 
 
-def test_nobody_reads_on(tmp_path):
+def test_nobody_reads_on():
     code = "import sys; from imix.errors import exit_cleanly; exit_cleanly(lambda: [print('line') for _ in range(100_000)])"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"line\n"
