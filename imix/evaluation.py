@@ -1,7 +1,7 @@
 """Linear evaluation of frozen features, and all figures of one encoder (section 3)."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +21,9 @@ from imix.features import (
     knn_accuracy,
     uniformity,
 )
-from imix.settings import Probe
-from imix.views import Views
+from imix.runtime import machine
+from imix.settings import Evaluation, Probe
+from imix.views import Views, make_views
 
 FEW_LABELS = {"linear_accuracy_1_percent": 0.01, "linear_accuracy_10_percent": 0.1}  # shares of the training rows' labels
 ALIGNED_ROWS = 200  # test rows whose two views alignment compares
@@ -83,6 +84,12 @@ def balanced_accuracy(predictions: Tensor, labels: Tensor) -> Tensor:
     """Mean of the recalls of the classes that occur, over the last dimension, in percent: (..., N), (N,) -> (...)."""
     recalls = [accuracy(predictions[..., labels == label], labels[labels == label]) for label in labels.unique()]
     return torch.stack(recalls).mean(0)
+
+
+def judge(encoder: nn.Module, dataset: Dataset, asked: Evaluation, seed: int) -> dict[str, Any]:
+    """All figures of one encoder (`evaluate`), with the views of the data set's recipe, and what they were made with."""
+    figures = evaluate(encoder, make_views(asked.views, dataset), dataset, asked.probe, seed)
+    return figures | {"evaluation": asked.model_dump(), "machine": machine(dataset.train.device)}
 
 
 def evaluate(encoder: nn.Module, views: Views, dataset: Dataset, settings: Probe, seed: int) -> dict[str, float | int | list[float]]:

@@ -6,7 +6,6 @@ A file is named by the hash of everything that its training and evaluation depen
 
 import hashlib
 import json
-from pathlib import Path
 
 from imix import settings
 from imix.errors import exit_cleanly
@@ -17,7 +16,7 @@ def main() -> None:
     """Train the variants of one ablation on one data set with one seed that are not there yet; remove those not asked for."""
     args = arguments(__doc__, "ablation", "dataset", "seed")
     asked = settings.read(settings.Variants, args.ablation, args.dataset, folder=settings.ABLATIONS)
-    judged = settings.read(settings.Evaluation, args.dataset, "evaluation")
+    judged = asked.evaluation
 
     import torch
 
@@ -31,7 +30,7 @@ def main() -> None:
     device = runtime.configure(args.seed)
     dataset = load(DATA / args.dataset / "tensors", device)
     views = make_views(judged.views, dataset)
-    code = [path.read_text() for path in (Path(__file__), DATA / "code" / "pretrain.txt", DATA / "code" / "evaluate.txt")]
+    code = settings.fingerprint("ablate")
     files = set()
     for variant in asked.variants:
         cell = variant.pretraining()

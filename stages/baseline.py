@@ -11,13 +11,13 @@ from stages import DATA, arguments, encoder_folder, metrics_file, say
 def main() -> None:
     """Evaluate the baselines of one data set with one seed."""
     args = arguments(__doc__, "dataset", "seed")
-    asked = settings.read(settings.Evaluation, args.dataset, "evaluation")
+    asked = settings.read(settings.Evaluation, args.dataset, "baseline")
 
     from torch import nn
 
     from imix import checkpoints, resuming, runtime
     from imix.datasets import load
-    from imix.evaluation import evaluate
+    from imix.evaluation import judge
     from imix.files import write_json
 
     labelled = (args.dataset, *settings.SUPERVISED, args.seed)
@@ -25,12 +25,10 @@ def main() -> None:
     say(f"baseline {args.dataset} {args.seed}", "raw inputs, an untrained encoder and one trained with labels", DATA / "metrics")
     device = runtime.configure(args.seed)
     dataset = load(DATA / args.dataset / "tensors", device)
-    untrained, views = checkpoints.build(asked, dataset)
+    untrained, _ = checkpoints.build(asked, dataset)
     supervised, _ = checkpoints.load(encoder_folder(*labelled) / "encoder.safetensors", dataset)
-    made = {"evaluation": asked.model_dump(), "machine": runtime.machine(device)}
     for kind, encoder in {"raw": nn.Flatten(), "untrained": untrained, "supervised": supervised}.items():
-        target = metrics_file(args.dataset, "baseline", kind, args.seed)
-        write_json(target, evaluate(encoder, views, dataset, asked.probe, args.seed) | made)
+        write_json(metrics_file(args.dataset, "baseline", kind, args.seed), judge(encoder, dataset, asked, args.seed))
 
 
 if __name__ == "__main__":

@@ -8,13 +8,12 @@ from stages import DATA, arguments, encoder_folder, metrics_file, say
 def main() -> None:
     """Evaluate one cell with one seed."""
     args = arguments(__doc__, "dataset", "method", "mix", "seed")
-    asked = settings.read(settings.Evaluation, args.dataset, "evaluation")
+    asked = settings.read(settings.Evaluation, args.dataset, "evaluate")
 
     from imix import checkpoints, resuming, runtime
     from imix.datasets import load
-    from imix.evaluation import evaluate
+    from imix.evaluation import judge
     from imix.files import write_json
-    from imix.views import make_views
 
     identity = (args.dataset, args.method, args.mix, args.seed)
     resuming.forget(*identity)
@@ -23,9 +22,7 @@ def main() -> None:
     device = runtime.configure(args.seed)
     dataset = load(DATA / args.dataset / "tensors", device)
     encoder, _ = checkpoints.load(encoder_folder(*identity) / "encoder.safetensors", dataset)
-    views = make_views(asked.views, dataset)
-    made = {"evaluation": asked.model_dump(), "machine": runtime.machine(device)}
-    write_json(target, evaluate(encoder, views, dataset, asked.probe, args.seed) | made)
+    write_json(target, judge(encoder, dataset, asked, args.seed))
 
 
 if __name__ == "__main__":

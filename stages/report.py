@@ -6,7 +6,7 @@ from imix import settings
 from imix.errors import UserError, exit_cleanly
 from imix.files import write_bytes, write_json
 from imix.reporting import plots, results, tables
-from stages import DATA, REPORTS, arguments, encoder_folder, metrics_file, say, transfer_file
+from stages import REPORTS, arguments, encoder_folder, metrics_file, say, transfer_file
 
 README = Path("README.md")
 
@@ -43,7 +43,7 @@ def main() -> None:
     write_bytes(folder / "results.csv", table.to_csv(index=False, lineterminator="\n").encode())
     write_bytes(folder / "transfer.csv", transfers.to_csv(index=False, lineterminator="\n").encode())
     write_bytes(folder / "results.md", tables.results_page(table, transfers, grid, cards).encode())
-    write_json(folder / "settings.json", results.record(grid, metrics_file, encoder_folder, DATA / "code"))
+    write_json(folder / "settings.json", results.record(grid, metrics_file, encoder_folder, settings.FOLDER / "code.json"))
     write_json(folder / "metrics.json", results.summary(table))
     plots.write(plots.plot_gains(table), folder / "gains.png")
     plots.write(plots.plot_curves(histories), folder / "curves.png")

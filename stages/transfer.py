@@ -8,13 +8,12 @@ from stages import DATA, arguments, encoder_folder, say, transfer_file
 def main() -> None:
     """Evaluate one encoder on one other data set."""
     args = arguments(__doc__, "pretrained_on", "probed_on", "method", "mix", "seed")
-    asked = settings.read(settings.Evaluation, args.probed_on, "evaluation")
+    asked = settings.read(settings.Evaluation, args.probed_on, "transfer")
 
     from imix import checkpoints, runtime
     from imix.datasets import load
-    from imix.evaluation import evaluate
+    from imix.evaluation import judge
     from imix.files import write_json
-    from imix.views import make_views
 
     cell = (args.method, args.mix, args.seed)
     target = transfer_file(args.pretrained_on, args.probed_on, *cell)
@@ -22,9 +21,7 @@ def main() -> None:
     device = runtime.configure(args.seed)
     dataset = load(DATA / args.probed_on / "tensors", device)
     encoder, _ = checkpoints.load(encoder_folder(args.pretrained_on, *cell) / "encoder.safetensors", dataset)
-    views = make_views(asked.views, dataset)
-    made = {"evaluation": asked.model_dump(), "machine": runtime.machine(device)}
-    write_json(target, evaluate(encoder, views, dataset, asked.probe, args.seed) | made)
+    write_json(target, judge(encoder, dataset, asked, args.seed))
 
 
 if __name__ == "__main__":

@@ -137,8 +137,6 @@ def stages(folder: Path, kills: int, only: list[str]) -> int:
     wrong = 0
     for name in ("settings", "fetch", "preprocess"):
         clones.run(folder, *clones.stage(folder, name, **{} if name == "settings" else {"dataset": "segment"}))
-    for kind in ("pretrain", "evaluate"):
-        clones.run(folder, *clones.stage(folder, "code", kind=kind))
     for method in sorted({*METHODS} & {*only}):
         cell = {"dataset": "segment", "method": method, "mix": "none" if method == "supervised" else "imix", "seed": 0}
         place = "/".join(map(str, cell.values()))

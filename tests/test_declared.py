@@ -31,8 +31,6 @@ EXEMPT = {
 
 # What else a stage opens that is no dep of its own
 OPENED = {
-    ("code_pretrain", "dvc.yaml"): "the list of its own deps, which DVC compares itself",
-    ("code_evaluate", "dvc.yaml"): "the same",
     ("report", "README.md"): "rewritten in place between two marks; no result is read from it",
 }
 
@@ -71,6 +69,7 @@ class Graph:
         stages = list(Repo.init(str(folder), no_scm=True).index.stages)
         self.commands = {stage.name: stage.cmd for stage in stages}
         self.deps = {stage.name: {Path(dep.fs_path).relative_to(folder).as_posix() for dep in stage.deps} for stage in stages}
+        self.modules = {**settings.CODE, "supervised": settings.CODE["pretrain"]}
         self.outs = {stage.name: {Path(out.fs_path).relative_to(folder).as_posix() for out in stage.outs} for stage in stages}
 
     def order(self) -> list[str]:
@@ -86,9 +85,8 @@ class Graph:
         return order
 
     def code(self, name: str) -> set[str]:
-        """The code that a stage depends on, itself or by way of data/code/<kind>.txt."""
-        kinds = [kind for kind in ("pretrain", "evaluate") if f"data/code/{kind}.txt" in self.deps[name]]
-        deps = self.deps[name].union(*(self.deps[f"code_{kind}"] - {"stages/code.py"} for kind in kinds))
+        """The code that a stage depends on, itself or by way of its file of settings."""
+        deps = self.deps[name].union(self.modules.get(name.split("@")[0], ()))
         return {dep for dep in deps if dep.startswith(("imix/", "stages/"))}
 
     def readers(self, files: set[str]) -> set[str]:
@@ -152,11 +150,8 @@ def unread(graph: Graph, seen: dict) -> set[tuple[str, str]]:
     """Deps that a stage did not open; of code, that it did not import."""
     found = set()
     for name in seen:
-        fingerprints = name.startswith("code_")
-        for dep in graph.deps[name] if fingerprints else graph.deps[name] | graph.code(name):
-            if dep in ("data/code/pretrain.txt", "data/code/evaluate.txt"):
-                continue  # stands for the modules of `Graph.code`
-            is_code = dep.startswith(("imix/", "stages/")) and not fingerprints
+        for dep in graph.deps[name] | graph.code(name):
+            is_code = dep.startswith(("imix/", "stages/")) and name != "settings"  # which reads what it fingerprints
             # one data set needs its own module of these folders; whether the kind of stage needs any is asked of all data sets
             like = [other for other in seen if other.split("@")[0] == name.split("@")[0]] if is_code and not dep.endswith(".py") else [name]
             if not any(within(path, dep) for other in like for path in seen[other]["modules" if is_code else "read"]):
@@ -200,18 +195,17 @@ def test_every_kind_of_stage_was_seen(graph, seen):
 @pytest.mark.parametrize(
     "stage,dep,guard",
     [
-        ("evaluate@segment-moco-imix-0", "data/settings/segment/evaluation.json", undeclared),
+        ("evaluate@segment-moco-imix-0", "data/settings/segment/evaluate.json", undeclared),
         ("pretrain@spoken-moco-imix-0", "data/settings/spoken/moco/imix.json", undeclared),
         ("preprocess@one", "data/settings/one/source.json", undeclared),
         ("transfer@pair0-moco-imix-0", "data/encoders/one/moco/imix/0/encoder.safetensors", undeclared),
         ("settings", "params.yaml", undeclared),
         ("report@tiny", "data/settings/transfer.json", undeclared),
-        ("code_evaluate", "imix/features.py", foreign),
-        ("code_pretrain", "imix/objectives.py", foreign),
         ("preprocess@spoken", "imix/views", foreign),
         ("project@segment", "imix/reporting", foreign),
-        ("transfer@pair0-moco-imix-0", "stages/transfer.py", foreign),
-        ("baseline@one-0", "data/code/evaluate.txt", foreign),
+        ("settings", "stages/settings.py", foreign),
+        ("transfer@pair0-moco-imix-0", "data/settings/two/transfer.json", undeclared),
+        ("ablate@mixing-segment-0", "data/ablations/settings/mixing/segment.json", undeclared),
     ],
 )
 def test_the_guard_sees_a_dep_that_is_missing(graph, seen, stage, dep, guard):
@@ -224,10 +218,10 @@ def test_the_guard_sees_a_dep_that_is_missing(graph, seen, stage, dep, guard):
     "stage,dep",
     [
         ("evaluate@segment-moco-imix-0", "data/settings/segment/rows.json"),
-        ("evaluate@segment-moco-imix-0", "stages/baseline.py"),
+        ("evaluate@segment-moco-imix-0", "data/settings/segment/baseline.json"),
         ("fetch@one", "data/settings/one/rows.json"),
-        ("code_evaluate", "imix/progress.py.txt"),
-        ("baseline@one-0", "data/code/pretrain.txt"),
+        ("settings", "imix/progress.py"),
+        ("baseline@one-0", "stages/evaluate.py"),
         ("report@tiny", "data/settings/projection.json"),
     ],
 )
@@ -235,6 +229,31 @@ def test_the_guard_sees_a_dep_too_many(graph, seen, stage, dep):
     more = copy.copy(graph)
     more.deps = {name: deps | {dep} if name == stage else deps for name, deps in graph.deps.items()}
     assert unread(more, seen)
+
+
+@pytest.mark.parametrize(
+    "kind,module,guard",
+    [
+        ("pretrain", "imix/objectives.py", foreign),
+        ("supervised", "imix/methods.py", foreign),
+        ("evaluate", "imix/features.py", foreign),
+        ("transfer", "stages/transfer.py", foreign),
+        ("baseline", "imix/views", foreign),
+        ("ablate", "imix/evaluation.py", foreign),
+        ("evaluate", "stages/baseline.py", unread),
+        ("baseline", "imix/methods.py", unread),
+    ],
+)
+def test_the_guard_sees_a_module_that_is_not_fingerprinted_or_too_many(graph, seen, kind, module, guard):
+    other = copy.copy(graph)
+    other.modules = graph.modules | {kind: set(graph.modules[kind]) ^ {module}}
+    assert guard(other, seen)
+
+
+def test_what_is_fingerprinted_is_declared(graph):
+    """A change of any of it runs `settings`, which tells the stages of the grid."""
+    own = {"params.yaml", "stages/settings.py", "imix/settings"}
+    assert graph.deps["settings"] == own.union(*settings.CODE.values())
 
 
 # --- for every leaf of params.yaml, what becomes stale is what reads it

@@ -409,12 +409,12 @@ COMMANDS = [
     ("pretrain", CELL + " --epochs 5", "unrecognized arguments: --epochs 5"),
     ("pretrain", CELL, "data/settings/mnist/npair/imix.json: not there; `python -m stages.settings` writes"),
     ("evaluate", CELL.replace("imix", "mixup"), "--mix: no entry 'mixup'"),
-    ("evaluate", CELL, "data/settings/mnist/evaluation.json: not there"),
+    ("evaluate", CELL, "data/settings/mnist/evaluate.json: not there"),
     ("transfer", "--pretrained_on a --probed_on b --method npair --mix imix", "required: --seed"),
     ("transfer", "--pretrained_on .. --probed_on b --method npair --mix imix --seed 0", "--pretrained_on = '..': must be a name"),
     ("transfer", CELL, "required: --pretrained_on, --probed_on"),
     ("baseline", "--dataset mnist --seed one", "--seed = 'one': must be a whole number"),
-    ("baseline", "--dataset mnist --seed 0", "data/settings/mnist/evaluation.json: not there"),
+    ("baseline", "--dataset mnist --seed 0", "data/settings/mnist/baseline.json: not there"),
     ("ablate", "--ablation mixing --dataset mnist", "required: --seed"),
     ("ablate", "--ablation mixing/.. --dataset mnist --seed 0", "--ablation = 'mixing/..': must be a name"),
     ("ablate", "--ablation mixings --dataset mnist --seed 0", "data/ablations/settings/mixings/mnist.json: not there"),
@@ -432,12 +432,6 @@ def test_a_wrong_command_line_is_refused(folder, monkeypatch, capsys, stage, arg
     monkeypatch.setattr(sys, "argv", [f"{stage}.py", *arguments.split()])
     assert words in refusal(importlib.import_module(f"stages.{stage}").main, capsys)
     assert not os.listdir(folder)  # noqa: PTH208
-
-
-def test_a_wrong_kind_of_code_is_refused(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["code.py", "--kind", "pretraining"])
-    line = refusal(importlib.import_module("stages.code").main, capsys)
-    assert "--kind: no entry 'pretraining' (did you mean 'pretrain'?); there are: evaluate, pretrain" in line
 
 
 def test_a_report_of_another_study_is_refused(folder, monkeypatch, capsys):

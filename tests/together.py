@@ -36,7 +36,7 @@ def main() -> None:
         one, two = (clones.clone(Path(temporary, name), GRID, 4) for name in ("one", "two"))
         clones.run(one, "dvc", "repro")
         for commands in TIMES:
-            clones.run(two, "dvc", "repro", "preprocess@segment", "code_pretrain", "code_evaluate")
+            clones.run(two, "dvc", "repro", "preprocess@segment")
             print("at once:")
             at_once(two, commands)
         clones.run(two, "dvc", "repro")

@@ -108,8 +108,7 @@ def plan(params: settings.Params, machine: Machine, cached: Cached | None) -> li
 
 
 def _data(params: settings.Params, prices: Prices) -> Iterator[Job]:
-    for output in (settings.FOLDER, DATA / "code" / "pretrain.txt", DATA / "code" / "evaluate.txt"):
-        yield Job("settings", "", output, 0, Cost(), False)
+    yield Job("settings", "", settings.FOLDER, 0, Cost(), False)
     for dataset in params.grid.datasets:
         seconds = prices.forms[dataset].seconds
         yield Job("data", f"{dataset}: fetch", DATA / dataset / "raw", 0, Cost(), False)
@@ -159,11 +158,11 @@ def _ablated(params: settings.Params, jobs: list[Job], cached: Cached) -> list[J
     done = {}
     for name in params.ablations.run:
         for dataset in params.ablations.datasets:
-            asked = settings.variants(params, name, dataset).variants
+            asked = settings.variants(params, name, dataset)
             for seed in params.ablations.seeds:
-                found = cached.variants(name, dataset, seed, settings.evaluation(params, dataset), asked)
-                output = ablation_folder(name, dataset, seed)
-                done |= {(output, f"{dataset} {name} {v.value} {v.method} {v.mix}"): there for v, there in zip(asked, found, strict=True)}
+                output, found = ablation_folder(name, dataset, seed), cached.variants(name, dataset, seed, asked)
+                for v, there in zip(asked.variants, found, strict=True):
+                    done[output, f"{dataset} {name} {v.value} {v.method} {v.mix}"] = there
     return [job._replace(done=done[job.output, job.name]) if job.group == "ablate" else job for job in jobs]
 
 

@@ -121,20 +121,16 @@ class Cached:
             return path in self.committed and Path(path).exists() and md5(Path(path)) == value
         return all(self._object(each["md5"]).exists() for each in self._listing(value))
 
-    def variants(self, ablation: str, dataset: str, seed: int, judged: settings.Evaluation, asked: list[settings.Variant]) -> list[bool]:
+    def variants(self, ablation: str, dataset: str, seed: int, asked: settings.Variants) -> list[bool]:
         """Which variants' results lie in the ablation's folder, under the names that `stages.ablate` gives them."""
         folder = ablation_folder(ablation, dataset, seed)
-        texts = [Path("stages/ablate.py").read_text()]
-        for name in ("pretrain", "evaluate"):
-            value = self.hash((DATA / "code" / f"{name}.txt").as_posix())
-            texts.append(self._object(value).read_text() if value else "")
         card = self.hash((DATA / dataset / "tensors" / "card.json").as_posix())
         sha256 = json.loads(self._object(card).read_text())["sha256"] if card else ""
-        done = []
-        for v in asked:
+        done, code = [], settings.fingerprint("ablate")
+        for v in asked.variants:
             identity = {"ablation": ablation, "dataset": dataset, "seed": seed, "method": v.method, "mix": v.mix, "value": v.value}
             identity["settings"] = v.pretraining().model_dump()
-            inputs = json.dumps([identity, judged.model_dump(), texts, sha256, torch.__version__], sort_keys=True)
+            inputs = json.dumps([identity, asked.evaluation.model_dump(), code, sha256, torch.__version__], sort_keys=True)
             done.append((folder / f"{v.value}.{v.method}.{v.mix}.{hashlib.sha256(inputs.encode()).hexdigest()[:16]}.json").exists())
         return done
 

@@ -83,7 +83,7 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
         found = json.loads(path.read_text())
         missing = [key for key in keys if key not in found]
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); `dvc repro` makes it") from None
+        raise _unreadable(path, error) from None
     if missing:
         raise UserError(f"{path}: {missing[0]} is missing; `dvc repro -f` of its stage makes it again")
     return found
@@ -98,7 +98,11 @@ def read_history(path: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); `dvc repro` makes it") from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: cannot be read ({error}); `dvc repro` makes it")
 
 
 def collect(
@@ -141,7 +145,7 @@ def record(grid: Grid, metrics: Callable[..., Path], encoders: Callable[..., Pat
             provenance = read_json(encoders(dataset, method, mix, grid.seeds[0]) / "provenance.json")
             made["data"][dataset] = {key: provenance["data"][key] for key in ("source", "chosen", "rows", "sha256")}
             made["cells"].setdefault(dataset, {}).setdefault(method, {})[mix] = provenance["settings"]["settings"]
-    return made | {"code": {path.stem: path.read_text().splitlines() for path in sorted(code.glob("*.txt"))}}
+    return made | {"code": read_json(code)}
 
 
 def collect_transfer(grid: Grid, transfer: Transfer, files: Callable[..., Path]) -> pd.DataFrame:

@@ -6,11 +6,12 @@ training's settings are merged from four layers, later ones winning:
     pretrain  <-  method.<method>  <-  recipe.<dataset>  <-  cell.<dataset>.<method>.<mix>
 
 Only `load` reads params.yaml. `write` resolves the grid into one small file per stage (`read`): a stage depends on
-its own file, so that it runs again when, and only when, a setting that it uses has changed.
+its own file, so that it runs again when, and only when, a setting that it uses has changed; or, of a stage of the grid, its code.
 
-Imports point one way: fields <- rows, training <- study <- merging <- handed <- loading;  text <- loading.
+Imports point one way: fields <- rows, training <- study <- merging <- handed <- loading;  code <- handed;  text <- loading.
 """
 
+from imix.settings.code import CODE, fingerprint
 from imix.settings.fields import NAME, Seed, Strict, entry
 from imix.settings.handed import ABLATIONS, FOLDER, read, resolved, write
 from imix.settings.loading import check, load
@@ -44,9 +45,10 @@ from imix.settings.training import (
 )
 
 __all__ = [
-    "ABLATIONS", "FOLDER", "NAME", "PRETRAINING", "ROWS", "SUPERVISED", "Ablations", "CommandRows", "Domain", "DrawnRows",
-    "Evaluation", "Grid", "ImageViews", "MLPEncoder", "Method", "Mix", "Params", "PlacedRows", "Pretraining", "Probe", "Projection",
-    "ResNetEncoder", "Seed", "Source", "SpeechViews", "SplitRows", "SpokenRows", "SpokenSource", "StandardisedRows", "Strict",
-    "TabularViews", "Transfer", "Variant", "Variants", "VerifiedSource", "at_most", "check", "data", "domain", "entry", "evaluation",
-    "load", "read", "resolve", "resolved", "splits", "variants", "write",
+    "ABLATIONS", "CODE", "FOLDER", "NAME", "PRETRAINING", "ROWS", "SUPERVISED", "Ablations", "CommandRows", "Domain",
+    "DrawnRows", "Evaluation", "Grid", "ImageViews", "MLPEncoder", "Method", "Mix", "Params", "PlacedRows", "Pretraining",
+    "Probe", "Projection", "ResNetEncoder", "Seed", "Source", "SpeechViews", "SplitRows", "SpokenRows", "SpokenSource",
+    "StandardisedRows", "Strict", "TabularViews", "Transfer", "Variant", "Variants", "VerifiedSource", "at_most", "check",
+    "data", "domain", "entry", "evaluation", "fingerprint", "load", "read", "resolve", "resolved", "splits", "variants",
+    "write",
 ]  # fmt: skip

@@ -109,9 +109,9 @@ def _changed(block: Mapping[str, Any], change: Mapping[str, Any], where: str) ->
             numbers, factor = old if isinstance(old, list) else [old], float(value[1:])
             if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
                 raise UserError(f"{where}.{key} = {value!r}: there is no number to multiply")
-            scaled = [_scaled(number, factor) for number in numbers]
             if not factor:
                 raise UserError(f"{where}.{key} = {value!r}: must multiply by more than 0")
+            scaled = [_scaled(number, factor) for number in numbers]
             if scaled == numbers and any(numbers) and factor != 1:
                 raise UserError(f"{where}.{key} = {value!r}: leaves {shown(old)} as it is")
             value = scaled if isinstance(old, list) else scaled[0]
@@ -143,13 +143,9 @@ def variants(params: Params, name: str, dataset: str, path: Path = PARAMS) -> Va
     return Variants(
         question=ablation.question,
         axis=ablation.axis,
+        evaluation=evaluation(params, dataset, path),
         variants=[
-            Variant(
-                method=method,
-                mix=mix,
-                value=value,
-                settings=changed(method, mix, value),
-            )
+            Variant(method=method, mix=mix, value=value, settings=changed(method, mix, value))
             for value in ablation.values
             for method in ablation.methods
             for mix in ablation.mixes

@@ -136,10 +136,11 @@ class Variant(Strict):
 
 
 class Variants(Strict):
-    """All trainings of an ablation on one data set."""
+    """All trainings of an ablation on one data set, and how they are judged."""
 
     question: str
     axis: str | None
+    evaluation: Evaluation
     variants: list[Variant]
 
 
