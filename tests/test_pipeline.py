@@ -33,8 +33,8 @@ class Copy:
     def __init__(self, folder: Path, environment: dict):
         self.folder, self.environment = folder, environment
 
-    def run(self, *command: str, code: int = 0) -> str:
-        done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
+    def run(self, *command: str, code: int = 0, **environment: str) -> str:
+        done = subprocess.run(command, cwd=self.folder, env=self.environment | environment, capture_output=True, text=True)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
@@ -220,6 +220,23 @@ def test_an_experiment_reruns_what_it_touches(kept):
     added = kept.stages_run("dvc", "exp", "run", "-S", "grid.seeds=[0,1]", "-S", "grid.methods=[npair]", "-S", "grid.mixes=[none]", *off)
     labelled = {"supervised@segment-1", "baseline@segment-1"}
     assert added == {"pretrain@segment-npair-none-1", "evaluate@segment-npair-none-1"} | labelled | once
+    kept.run("git", "checkout", "-q", ".")
+    kept.run("dvc", "checkout", "-q", "--force")
+
+
+def test_several_at_once_do_what_one_does(kept):
+    """The README's own lines."""
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (lines,) = (block for block in blocks if "xargs" in block)
+    kept.set("pretrain.momentum", 0.7)
+    kept.set("ablations.run", [])  # so that one of the lists is empty
+    output = kept.run("sh", "-c", lines)
+    ran = [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+    assert "ERROR" not in output and len(ran) == len(set(ran)) and set(ran) >= ALL | {"report@tiny"}
+    at_once = {path: path.read_bytes() for path in (kept.folder / "data/metrics").rglob("*.json")}
+    assert kept.stages_run("dvc", "repro") == set()
+    kept.run("dvc", "repro", "-q", "-f", "pretrain", "supervised", "evaluate", "baseline", IMIX_THREADS="1")
+    assert at_once == {path: path.read_bytes() for path in (kept.folder / "data/metrics").rglob("*.json")}
     kept.run("git", "checkout", "-q", ".")
     kept.run("dvc", "checkout", "-q", "--force")
 
