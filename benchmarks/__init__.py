@@ -69,7 +69,7 @@ def peak() -> float:
 def start() -> torch.device:
     """Seed, set the threads, say what this machine is. The references are written for the processor: it alone is timed."""
     os.environ["IMIX_DEVICE"] = "cpu"
-    device = runtime.configure(0)
+    device = runtime.configure()
     threadpoolctl.threadpool_limits(torch.get_num_threads())  # the references' too: NumPy's products start threads of their own
     print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
     return device

@@ -39,7 +39,7 @@ def train(axis: str, value: int) -> tuple[float, float]:
 
     The others stay at rows 5,000 (4,096 along the batch), batch 500, queue 4,096.
     """
-    runtime.configure(0)
+    runtime.configure()
     before = peak()
     rows = value if axis == "rows" else 4096 if axis == "batch" else 10 * BATCH
     changes = {"batch_size": value if axis == "batch" else BATCH, "queue": value if axis == "queue" else 4096}

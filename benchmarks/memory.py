@@ -37,7 +37,7 @@ def work(kind: str, dataset: str, size: float, batch: int) -> Callable[[], objec
 
 def measure(kind: str, dataset: str, size: float, batch: int) -> float:
     """MB that doing it twice adds to a process that has imported torch."""
-    runtime.configure(0)
+    runtime.configure()
     torch.randn(64, 64) @ torch.randn(64, 64)
     before = peak()
     function = work(kind, dataset, size, batch)

@@ -40,7 +40,7 @@ def main() -> None:
     from imix import runtime
     from imix.planning import table
 
-    machine = costs.Machine(runtime.configure(0), args.rate, runtime.resume_folder() / "timings.json")
+    machine = costs.Machine(runtime.configure(), args.rate, runtime.resume_folder() / "timings.json")
     cached = costs.cached(params)
     jobs = costs.plan(params, machine, cached)
     measured = f"as timed on this machine's {machine.device}, without what other programs take from one thread"

@@ -43,9 +43,9 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_bytes(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
-def encoder_folder(dataset: str, method: str, mix: str, seed: int) -> Path:
-    """Where a training writes."""
-    return DATA / "encoders" / dataset / method / mix / str(seed)
+def encoder_folder(dataset: str, method: str, mix: str, seed: int | None = None) -> Path:
+    """Where a training writes; without a seed where those of its cell do."""
+    return DATA.joinpath("encoders", dataset, method, mix, *([] if seed is None else [str(seed)]))
 
 
 def ablation_folder(ablation: str, dataset: str, seed: int) -> Path:
@@ -53,11 +53,14 @@ def ablation_folder(ablation: str, dataset: str, seed: int) -> Path:
     return DATA / "ablations" / ablation / dataset / str(seed)
 
 
-def metrics_file(dataset: str, method: str, mix: str, seed: int) -> Path:
-    """Where an evaluation writes; baselines have method ``baseline`` and mix ``raw``, ``untrained`` or ``supervised``."""
-    return DATA / "metrics" / dataset / method / mix / f"{seed}.json"
+def metrics_folder(dataset: str, *cell: str, pretrained_on: str | None = None) -> Path:
+    """Where evaluations on a data set write, one file a seed: of a method and mix, pretrained there or on another.
+
+    Baselines have method ``baseline`` and mix ``raw``, ``untrained`` or ``supervised``.
+    """
+    return DATA.joinpath("metrics", dataset, *([f"from_{pretrained_on}"] if pretrained_on else []), *cell)
 
 
-def transfer_file(pretrained_on: str, probed_on: str, method: str, mix: str, seed: int) -> Path:
-    """Where the evaluation of an encoder on another data set writes."""
-    return DATA / "metrics" / probed_on / f"from_{pretrained_on}" / method / mix / f"{seed}.json"
+def metrics_file(dataset: str, method: str, mix: str, seed: int, pretrained_on: str | None = None) -> Path:
+    """Where the evaluation of one encoder is written."""
+    return metrics_folder(dataset, method, mix, pretrained_on=pretrained_on) / f"{seed}.json"

@@ -32,8 +32,8 @@ def streams(seed: int) -> Streams:
     return Streams(*(torch.Generator().manual_seed(int(s)) for s in seeds))
 
 
-def configure(seed: int) -> torch.device:
-    """Seed torch, make it deterministic, set its threads, and return the device.
+def configure() -> torch.device:
+    """Make torch deterministic, set its threads, and return the device.
 
     ``IMIX_DEVICE`` (default: cuda where there is one, else cpu) and ``IMIX_THREADS`` (default: the processors this
     process may use, at most 8) say what the machine is to do.
@@ -44,7 +44,6 @@ def configure(seed: int) -> torch.device:
     """
     save_seconds()
     resume_folder()
-    torch.manual_seed(seed)
     torch.set_num_threads(_threads())
     keep_memory()
     name = os.environ.get("IMIX_DEVICE", "cuda" if torch.cuda.is_available() else "cpu")

@@ -7,17 +7,19 @@ environment. Only the first stage, ``settings``, reads params.yaml.
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from imix.errors import Once, Options, UserError
-from imix.files import DATA, ablation_folder, encoder_folder, metrics_file, transfer_file
+from imix.files import DATA, ablation_folder, encoder_folder, metrics_file, metrics_folder
 from imix.settings import NAME, PRETRAINING, Mix, entry
 
 REPORTS = Path("reports")
 
-__all__ = ["DATA", "REPORTS", "ablation_folder", "arguments", "encoder_folder", "metrics_file", "say", "transfer_file"]
+__all__ = [
+    "DATA", "REPORTS", "ablation_folder", "arguments", "encoder_folder", "encoders", "metrics_file", "metrics_folder", "say", "tell",
+]  # fmt: skip
 
 
 def arguments(description: str | None, *names: str) -> Namespace:
@@ -47,3 +49,21 @@ def say(label: str, does: str, writes: Path | Sequence[Path]) -> None:
     """The line that every stage starts with: what it does and what it will write."""
     paths = [writes] if isinstance(writes, Path) else writes
     print(f"{label}: {does} -> {', '.join(map(str, paths))}", file=sys.stderr, flush=True)
+
+
+def tell(label: str, seed: int, figures: Mapping[str, Any]) -> None:
+    """The line that an evaluation prints of each encoder."""
+    print(f"{label}: seed {seed}: {figures['linear_accuracy']:.1f} % by linear evaluation", file=sys.stderr, flush=True)
+
+
+def encoders(dataset: str, method: str, mix: str) -> dict[int, Path]:
+    """The encoder files that a cell's trainings wrote, by seed: of every seed that is there, so that they alone decide what is judged.
+
+    Raises:
+        UserError: there is none.
+    """
+    folder = encoder_folder(dataset, method, mix)
+    found = {int(path.parent.name): path for path in folder.glob("*/encoder.safetensors") if path.parent.name.isdecimal()}
+    if not found:
+        raise UserError(f"{folder}: no */encoder.safetensors there; `python -m stages.pretrain` makes one for each seed")
+    return dict(sorted(found.items()))

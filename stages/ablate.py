@@ -15,7 +15,7 @@ from stages import DATA, ablation_folder, arguments, say
 def main() -> None:
     """Train the variants of one ablation on one data set with one seed that are not there yet; remove those not asked for."""
     args = arguments(__doc__, "ablation", "dataset", "seed")
-    asked = settings.read(settings.Variants, args.ablation, args.dataset, folder=settings.ABLATIONS)
+    asked = settings.read(settings.Variants, args.ablation, args.dataset, code="ablate", folder=settings.ABLATIONS)
     judged = asked.evaluation
 
     import torch
@@ -27,7 +27,7 @@ def main() -> None:
 
     folder = ablation_folder(args.ablation, args.dataset, args.seed)
     say(f"ablate {args.ablation} {args.dataset} {args.seed}", f"{len(asked.variants)} trainings", folder)
-    device = runtime.configure(args.seed)
+    device = runtime.configure()
     dataset = load(DATA / args.dataset / "tensors", device)
     views = make_views(judged.views, dataset)
     code = settings.fingerprint("ablate")

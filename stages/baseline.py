@@ -1,18 +1,21 @@
-"""Judge raw inputs, an untrained encoder and one trained with labels by the same probe.
+"""Judge raw inputs, an untrained encoder and one trained with labels by the same probe, with every seed of the latter.
 
 Writes data/metrics/<dataset>/baseline/<kind>/<seed>.json.
 """
 
 from imix import settings
 from imix.errors import exit_cleanly
-from stages import DATA, arguments, encoder_folder, metrics_file, say
+from stages import DATA, arguments, encoders, metrics_file, metrics_folder, say, tell
 
 
 def main() -> None:
-    """Evaluate the baselines of one data set with one seed."""
-    args = arguments(__doc__, "dataset", "seed")
-    asked = settings.read(settings.Evaluation, args.dataset, "baseline")
+    """Evaluate the baselines of one data set."""
+    args = arguments(__doc__, "dataset")
+    asked = settings.read(settings.Evaluation, args.dataset, "baseline", code="baseline")
+    labelled = (args.dataset, *settings.SUPERVISED)
+    trained = encoders(*labelled)
 
+    import torch
     from torch import nn
 
     from imix import checkpoints, resuming, runtime
@@ -20,15 +23,18 @@ def main() -> None:
     from imix.evaluation import judge
     from imix.files import write_json
 
-    labelled = (args.dataset, *settings.SUPERVISED, args.seed)
-    resuming.forget(*labelled)
-    say(f"baseline {args.dataset} {args.seed}", "raw inputs, an untrained encoder and one trained with labels", DATA / "metrics")
-    device = runtime.configure(args.seed)
-    dataset = load(DATA / args.dataset / "tensors", device)
-    untrained, _ = checkpoints.build(asked, dataset)
-    supervised, _ = checkpoints.load(encoder_folder(*labelled) / "encoder.safetensors", dataset)
-    for kind, encoder in {"raw": nn.Flatten(), "untrained": untrained, "supervised": supervised}.items():
-        write_json(metrics_file(args.dataset, "baseline", kind, args.seed), judge(encoder, dataset, asked, args.seed))
+    label = f"baseline {args.dataset}"
+    say(label, "raw inputs, an untrained encoder and one trained with labels", metrics_folder(args.dataset, "baseline"))
+    dataset = load(DATA / args.dataset / "tensors", runtime.configure())
+    for seed, path in trained.items():
+        resuming.forget(*labelled, seed)
+        torch.manual_seed(seed)
+        untrained, _ = checkpoints.build(asked, dataset)
+        supervised, _ = checkpoints.load(path, dataset)
+        for kind, encoder in {"raw": nn.Flatten(), "untrained": untrained, "supervised": supervised}.items():
+            figures = judge(encoder, dataset, asked, seed)
+            write_json(metrics_file(args.dataset, "baseline", kind, seed), figures)
+            tell(f"{label} {kind}", seed, figures)
 
 
 if __name__ == "__main__":

@@ -1,28 +1,31 @@
-"""Judge one encoder on frozen features: data/metrics/<dataset>/<method>/<mix>/<seed>.json."""
+"""Judge a cell's encoders on frozen features, every seed's: data/metrics/<dataset>/<method>/<mix>."""
 
 from imix import settings
 from imix.errors import exit_cleanly
-from stages import DATA, arguments, encoder_folder, metrics_file, say
+from stages import DATA, arguments, encoders, metrics_file, metrics_folder, say, tell
 
 
 def main() -> None:
-    """Evaluate one cell with one seed."""
-    args = arguments(__doc__, "dataset", "method", "mix", "seed")
-    asked = settings.read(settings.Evaluation, args.dataset, "evaluate")
+    """Evaluate one cell."""
+    args = arguments(__doc__, "dataset", "method", "mix")
+    asked = settings.read(settings.Evaluation, args.dataset, "evaluate", code="evaluate")
+    cell = (args.dataset, args.method, args.mix)
+    trained = encoders(*cell)
 
     from imix import checkpoints, resuming, runtime
     from imix.datasets import load
     from imix.evaluation import judge
     from imix.files import write_json
 
-    identity = (args.dataset, args.method, args.mix, args.seed)
-    resuming.forget(*identity)
-    target = metrics_file(*identity)
-    say("evaluate " + " ".join(map(str, identity)), "linear evaluation, kNN, collapse", target)
-    device = runtime.configure(args.seed)
-    dataset = load(DATA / args.dataset / "tensors", device)
-    encoder, _ = checkpoints.load(encoder_folder(*identity) / "encoder.safetensors", dataset)
-    write_json(target, judge(encoder, dataset, asked, args.seed))
+    label = "evaluate " + " ".join(cell)
+    say(label, "linear evaluation, kNN, collapse", metrics_folder(*cell))
+    dataset = load(DATA / args.dataset / "tensors", runtime.configure())
+    for seed, path in trained.items():
+        resuming.forget(*cell, seed)
+        encoder, _ = checkpoints.load(path, dataset)
+        figures = judge(encoder, dataset, asked, seed)
+        write_json(metrics_file(*cell, seed), figures)
+        tell(label, seed, figures)
 
 
 if __name__ == "__main__":

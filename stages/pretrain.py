@@ -8,7 +8,7 @@ from stages import DATA, arguments, encoder_folder, say
 def main() -> None:
     """Pretrain one cell with one seed."""
     args = arguments(__doc__, "dataset", "method", "mix", "seed")
-    cell = settings.read(settings.PRETRAINING[args.method], args.dataset, args.method, args.mix)
+    cell = settings.read(settings.PRETRAINING[args.method], args.dataset, args.method, args.mix, code="pretrain")
 
     from imix import checkpoints, pretraining, resuming, runtime
     from imix.datasets import load
@@ -17,7 +17,7 @@ def main() -> None:
     folder = encoder_folder(args.dataset, args.method, args.mix, args.seed)
     label = f"pretrain {args.dataset} {args.method} {args.mix} {args.seed}"
     say(label, f"{cell.epochs} epochs", folder)
-    device = runtime.configure(args.seed)
+    device = runtime.configure()
     dataset = load(DATA / args.dataset / "tensors", device)
     identity = {**vars(args), "settings": cell.model_dump()}
     resume = resuming.resume_path(identity, dataset.sha256, device)

@@ -19,7 +19,7 @@ def main() -> None:
 
     target, seed = REPORTS / "projections" / f"{name}.png", grid.seeds[0]
     say(f"project {name}", "t-SNE of test features", target)
-    dataset = load(DATA / name / "tensors", runtime.configure(seed))
+    dataset = load(DATA / name / "tensors", runtime.configure())
     rows, labels = evenly(dataset.test, projection.rows), evenly(dataset.test_labels, projection.rows)
     perplexity, panels = min(projection.perplexity, len(rows) / 3), {}
     for method in grid.methods:

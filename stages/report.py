@@ -6,7 +6,7 @@ from imix import settings
 from imix.errors import UserError, exit_cleanly
 from imix.files import write_bytes, write_json
 from imix.reporting import plots, results, tables
-from stages import REPORTS, arguments, encoder_folder, metrics_file, say, transfer_file
+from stages import REPORTS, arguments, encoder_folder, metrics_file, say
 
 README = Path("README.md")
 
@@ -39,7 +39,7 @@ def main() -> None:
         raise UserError(f"{README}: cannot be read ({error})") from None
     say(f"report {grid.name}", "tables and plots", folder)
     table, histories, cards = results.collect(grid, metrics_file, encoder_folder)
-    transfers = results.collect_transfer(grid, settings.read(settings.Transfer, "transfer"), transfer_file)
+    transfers = results.collect_transfer(grid, settings.read(settings.Transfer, "transfer"), metrics_file)
     write_bytes(folder / "results.csv", table.to_csv(index=False, lineterminator="\n").encode())
     write_bytes(folder / "transfer.csv", transfers.to_csv(index=False, lineterminator="\n").encode())
     write_bytes(folder / "results.md", tables.results_page(table, transfers, grid, cards).encode())

@@ -1,7 +1,6 @@
-"""Resolve params.yaml into data/settings: one small file for every stage of the grid.
+"""Resolve params.yaml into data/settings: what each stage needs, and of what trains or judges the fingerprint of its code.
 
-A hundred stages that each name forty parameters make a lock file that DVC needs seconds to rewrite, after every stage.
-They name their one file instead, and run again when what it says has changed.
+Stages name their one file, and run again when what it says has changed: dvc.yaml says why.
 """
 
 import shutil

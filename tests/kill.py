@@ -138,16 +138,15 @@ def stages(folder: Path, kills: int, only: list[str]) -> int:
     for name in ("settings", "fetch", "preprocess"):
         clones.run(folder, *clones.stage(folder, name, **{} if name == "settings" else {"dataset": "segment"}))
     for method in sorted({*METHODS} & {*only}):
-        cell = {"dataset": "segment", "method": method, "mix": "none" if method == "supervised" else "imix", "seed": 0}
-        place = "/".join(map(str, cell.values()))
-        out, metrics = Path("data/encoders", place), Path("data/metrics", f"{place}.json")
+        cell = {"dataset": "segment", "method": method, "mix": "none" if method == "supervised" else "imix"}
+        out, metrics = (Path("data", kind, *cell.values()) for kind in ("encoders", "metrics"))
 
         def finish(cell: dict[str, Any] = cell, out: Path = out, metrics: Path = metrics) -> dict[str, str]:
             clones.run(folder, *clones.stage(folder, "evaluate", **cell))
             return clones.contents(folder, [str(out), str(metrics)])
 
-        command = clones.stage(folder, "pretrain", **cell)
-        wrong += kill_until(folder, f"pretrain {method}", command, finish, folder / out, kills, keep=False)
+        command = clones.stage(folder, "pretrain", **cell, seed=0)
+        wrong += kill_until(folder, f"pretrain {method}", command, finish, folder / out / "0", kills, keep=False)
     if "ablate" not in only:
         return wrong
     out = Path("data/ablations/controls/segment/0")

@@ -195,16 +195,16 @@ def test_every_kind_of_stage_was_seen(graph, seen):
 @pytest.mark.parametrize(
     "stage,dep,guard",
     [
-        ("evaluate@segment-moco-imix-0", "data/settings/segment/evaluate.json", undeclared),
+        ("evaluate@segment-moco-imix", "data/settings/segment/evaluate.json", undeclared),
         ("pretrain@spoken-moco-imix-0", "data/settings/spoken/moco/imix.json", undeclared),
         ("preprocess@one", "data/settings/one/source.json", undeclared),
-        ("transfer@pair0-moco-imix-0", "data/encoders/one/moco/imix/0/encoder.safetensors", undeclared),
+        ("transfer@pair0-moco-imix", "data/encoders/one/moco/imix", undeclared),
         ("settings", "params.yaml", undeclared),
         ("report@tiny", "data/settings/transfer.json", undeclared),
         ("preprocess@spoken", "imix/views", foreign),
         ("project@segment", "imix/reporting", foreign),
         ("settings", "stages/settings.py", foreign),
-        ("transfer@pair0-moco-imix-0", "data/settings/two/transfer.json", undeclared),
+        ("transfer@pair0-moco-imix", "data/settings/two/transfer.json", undeclared),
         ("ablate@mixing-segment-0", "data/ablations/settings/mixing/segment.json", undeclared),
     ],
 )
@@ -217,11 +217,11 @@ def test_the_guard_sees_a_dep_that_is_missing(graph, seen, stage, dep, guard):
 @pytest.mark.parametrize(
     "stage,dep",
     [
-        ("evaluate@segment-moco-imix-0", "data/settings/segment/rows.json"),
-        ("evaluate@segment-moco-imix-0", "data/settings/segment/baseline.json"),
+        ("evaluate@segment-moco-imix", "data/settings/segment/rows.json"),
+        ("evaluate@segment-moco-imix", "data/settings/segment/baseline.json"),
         ("fetch@one", "data/settings/one/rows.json"),
         ("settings", "imix/progress.py"),
-        ("baseline@one-0", "stages/evaluate.py"),
+        ("baseline@one", "stages/evaluate.py"),
         ("report@tiny", "data/settings/projection.json"),
     ],
 )
@@ -341,7 +341,7 @@ def readers(params: dict, path: tuple) -> set[str]:
     """The stages that need what stands at ``path``: said once more, by what each block means."""
     block, *keys = path
     grid, ablates = set(DATASETS), {f"ablate@{name}-segment-0" for name in ASKED}
-    judging = {f"evaluate@{keys[0]}-{m}-{x}-0" for m in METHODS for x in MIXES} | {f"baseline@{keys[0]}-0"}
+    judging = {f"evaluate@{keys[0]}-{m}-{x}" for m in METHODS for x in MIXES} | {f"baseline@{keys[0]}"}
     judging |= ablates if keys[0] == "segment" else set()
     if block == "sources":
         mine = [d for d in DATASETS if params["data"][d]["source"]["name"] == keys[0]]

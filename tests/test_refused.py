@@ -356,7 +356,7 @@ def test_a_wrong_environment_is_refused(folder, monkeypatch, variable, value, wo
     (folder / "full/thesis.tex").touch()
     monkeypatch.setenv(variable, value)
     with pytest.raises(UserError) as error:
-        runtime.configure(0)
+        runtime.configure()
     line = str(error.value)
     assert line.startswith(f"{variable} = {value!r}: ") and words in line and len(line.splitlines()) == 1
 
@@ -367,7 +367,7 @@ def test_a_folder_of_unfinished_trainings_is_taken(folder, monkeypatch):
         (folder / "states" / name).touch()
     for name in ("states", "not/there/yet"):
         monkeypatch.setenv("IMIX_RESUME", name)
-        runtime.configure(0)
+        runtime.configure()
 
 
 MIRRORS = ["nowhere", "file", "ftp://example.org", "http://127.0.0.1:9", "http://", "https://["]
@@ -408,13 +408,13 @@ COMMANDS = [
     ("pretrain", CELL.replace("npair", "npairs"), "--method: no entry 'npairs' (did you mean 'npair'?)"),
     ("pretrain", CELL + " --epochs 5", "unrecognized arguments: --epochs 5"),
     ("pretrain", CELL, "data/settings/mnist/npair/imix.json: not there; `python -m stages.settings` writes"),
-    ("evaluate", CELL.replace("imix", "mixup"), "--mix: no entry 'mixup'"),
-    ("evaluate", CELL, "data/settings/mnist/evaluate.json: not there"),
-    ("transfer", "--pretrained_on a --probed_on b --method npair --mix imix", "required: --seed"),
-    ("transfer", "--pretrained_on .. --probed_on b --method npair --mix imix --seed 0", "--pretrained_on = '..': must be a name"),
-    ("transfer", CELL, "required: --pretrained_on, --probed_on"),
-    ("baseline", "--dataset mnist --seed one", "--seed = 'one': must be a whole number"),
-    ("baseline", "--dataset mnist --seed 0", "data/settings/mnist/baseline.json: not there"),
+    ("evaluate", "--dataset mnist --method npair --mix mixup", "--mix: no entry 'mixup'"),
+    ("evaluate", "--dataset mnist --method npair --mix imix", "data/settings/mnist/evaluate.json: not there"),
+    ("evaluate", CELL, "unrecognized arguments: --seed 0"),
+    ("transfer", "--pretrained_on .. --probed_on b --method npair --mix imix", "--pretrained_on = '..': must be a name"),
+    ("transfer", "--pretrained_on a --probed_on b --method npair --mix imix", "data/settings/b/transfer.json: not there"),
+    ("transfer", "--method npair --mix imix", "required: --pretrained_on, --probed_on"),
+    ("baseline", "--dataset mnist", "data/settings/mnist/baseline.json: not there"),
     ("ablate", "--ablation mixing --dataset mnist", "required: --seed"),
     ("ablate", "--ablation mixing/.. --dataset mnist --seed 0", "--ablation = 'mixing/..': must be a name"),
     ("ablate", "--ablation mixings --dataset mnist --seed 0", "data/ablations/settings/mixings/mnist.json: not there"),

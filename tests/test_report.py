@@ -183,14 +183,14 @@ def test_transfer_has_a_row_per_pair():
 def test_lock_file_belongs_to_the_committed_parameters_and_code(tmp_path):
     """Every stage in dvc.lock was run with the settings and the code that stand here now."""
     stages = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
-    deps = {dep["path"]: dep["md5"] for stage in stages.values() for dep in stage["deps"]}
+    deps = {(dep["path"], dep["md5"]) for stage in stages.values() for dep in stage["deps"]}
     params = settings.load()
     cells = [name.split("@")[1].split("-") for name in stages if name.startswith("pretrain@")]
     datasets, methods, mixes = (sorted({cell[axis] for cell in cells}) for axis in range(3))
     grid = params.grid.model_copy(update={"datasets": datasets, "methods": methods, "mixes": mixes})
     settings.write(params.model_copy(update={"grid": grid}), tmp_path / "settings", tmp_path / "ablations/settings")
     checked = 0
-    for path, md5 in deps.items():
+    for path, md5 in sorted(deps):
         if Path(path).name in ("grid.json", "source.json"):  # another study's grid; an archive taken from a mirror
             continue
         if path.startswith(("data/settings/", "data/ablations/settings/")) and path.endswith(".json"):

@@ -45,9 +45,9 @@ for data in sorted({data for data, _, _ in cells}):
         stage("fetch", dataset=data)
         stage("preprocess", dataset=data)
 for data, method, mix in cells:
-    cell = dict(dataset=data, method=method, mix=mix, seed=0)
+    cell = dict(dataset=data, method=method, mix=mix)
     if not Path(f"data/metrics/{data}/{method}/{mix}/0.json").exists():
-        stage("pretrain", **cell)
+        stage("pretrain", **cell, seed=0)
         stage("evaluate", **cell)
 Path("looked_up.json").write_text(json.dumps(list(map(str, looked_up))))
 """

@@ -14,7 +14,7 @@ from tests import clones
 
 GRID = {"datasets": ["segment"], "methods": ["npair", "moco"], "mixes": ["imix"], "seeds": [0]}
 NPAIR, MOCO = (("dvc", "repro", "-s", f"pretrain@segment-{method}-imix-0") for method in GRID["methods"])
-BESIDE = ("dvc", "exp", "run", "--force", "evaluate@segment-moco-imix-0")
+BESIDE = ("dvc", "exp", "run", "--force", "evaluate@segment-moco-imix")
 TIMES = [(NPAIR, MOCO), (NPAIR, NPAIR), (NPAIR, BESIDE)]
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from imix import settings
 from imix.errors import UserError
-from imix.files import DATA, ablation_folder, encoder_folder, metrics_file, transfer_file
+from imix.files import DATA, ablation_folder, encoder_folder, metrics_folder
 from imix.methods import METHODS
 from imix.planning.counting import Encoding, count, encoding, evaluation, raw
 from imix.planning.done import Cached, cached
@@ -41,12 +41,16 @@ class Cost(NamedTuple):
         """One after the other."""
         return Cost(self[0] + other[0], self[1] + other[1], max(self[2], other[2]), self[3] + other[3])
 
+    def times(self, count: int) -> "Cost":
+        """The same work so often, one after the other."""
+        return Cost(self.steps * count, self.operations * count, self.memory, self.seconds * count)
+
 
 class Job(NamedTuple):
     """A stage, or one training of an ablation's stage."""
 
     group: str  # of `GROUPS`
-    name: str  # what runs, without its seed
+    name: str  # what runs, without a training's seed
     output: Path  # what its stage writes
     trainings: int  # 1 or 0
     cost: Cost
@@ -116,30 +120,27 @@ def _data(params: settings.Params, prices: Prices) -> Iterator[Job]:
 
 
 def _grid(params: settings.Params, prices: Prices) -> Iterator[Job]:
+    seeds = len(params.grid.seeds)
     for dataset in params.grid.datasets:
         domain = settings.domain(params, dataset)
         baseline = prices.evaluation(dataset, domain, raw(prices.forms[dataset])) + prices.evaluation(dataset, domain)
         baseline += prices.evaluation(dataset, settings.resolve(params, dataset, *settings.SUPERVISED))
-        for seed in params.grid.seeds:
-            output = metrics_file(dataset, "baseline", "raw", seed)
-            yield Job("evaluate", f"{dataset} baselines", output, 0, baseline, False)
+        yield Job("evaluate", f"{dataset} baselines", metrics_folder(dataset, "baseline"), 0, baseline.times(seeds), False)
         for method, mix in params.grid.cells():
             cell = settings.resolve(params, dataset, method, mix)
-            trained, judged = prices.training(dataset, method, cell), prices.evaluation(dataset, cell)
+            name, trained, judged = f"{dataset} {method} {mix}", prices.training(dataset, method, cell), prices.evaluation(dataset, cell)
             for seed in params.grid.seeds:
-                name = f"{dataset} {method} {mix}"
                 yield Job("pretrain", name, encoder_folder(dataset, method, mix, seed), 1, trained, False)
-                if (method, mix) != settings.SUPERVISED:  # which is judged among the baselines
-                    yield Job("evaluate", name, metrics_file(dataset, method, mix, seed), 0, judged, False)
+            if (method, mix) != settings.SUPERVISED:  # which is judged among the baselines
+                yield Job("evaluate", name, metrics_folder(dataset, method, mix), 0, judged.times(seeds), False)
 
 
 def _transfer(params: settings.Params, prices: Prices) -> Iterator[Job]:
     for source, target in ((pair.pretrained_on, pair.probed_on) for pair in params.transfer.pairs):
         for method, mix in ((method, mix) for method in params.grid.methods for mix in params.grid.mixes):
             judged = prices.evaluation(target, settings.resolve(params, source, method, mix))
-            for seed in params.grid.seeds:
-                output = transfer_file(source, target, method, mix, seed)
-                yield Job("evaluate", f"{source} to {target} {method} {mix}", output, 0, judged, False)
+            name, output = f"{source} to {target} {method} {mix}", metrics_folder(target, method, mix, pretrained_on=source)
+            yield Job("evaluate", name, output, 0, judged.times(len(params.grid.seeds)), False)
 
 
 def _ablations(params: settings.Params, prices: Prices) -> Iterator[Job]:

@@ -24,7 +24,6 @@ from imix.files import DATA, ablation_folder
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Hashes = dict[str, str]  # of paths: md5; with .dir at the end a folder's
-ANY = "any"  # of a folder that many stages write into, all of which are done
 
 
 class Stage(NamedTuple):
@@ -40,9 +39,17 @@ def md5(path: Path) -> str:
     """DVC's hash of a file, or of a folder without what .dvcignore names."""
     if path.is_file():
         return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    files = [file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".") and "__pycache__" not in file.parts]
-    names = sorted(file.relative_to(path).as_posix() for file in files)
-    listing = [{"md5": md5(path / name), "relpath": name} for name in names]
+    return folder_md5({file.relative_to(path).as_posix(): md5(file) for file in _files(path)})
+
+
+def _files(folder: Path) -> list[Path]:
+    """What DVC sees of a folder: all but what .dvcignore names."""
+    return [file for file in folder.rglob("*") if file.is_file() and not file.name.startswith(".") and "__pycache__" not in file.parts]
+
+
+def folder_md5(files: Hashes) -> str:
+    """DVC's hash of a folder of these files, by their names in it."""
+    listing = [{"md5": files[name], "relpath": name} for name in sorted(files)]
     return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
@@ -83,12 +90,11 @@ class Cached:
         if stage is None:
             return None
         if output in self.settings:  # of other parameters than params.yaml's, perhaps: what they resolve to decides
-            seen = [outs for _, outs in self.seen.get(stage.command, []) if outs.get(output) == self.settings[output]]
-            return next((outs for outs in seen if all(self._have(*out) for out in outs.items())), None)
+            resolved = {out: self.settings[out] for out in stage.outs}
+            return resolved if resolved in [outs for _, outs in self.seen.get(stage.command, [])] and self._have(resolved) else None
         now = {path: self.hash(path) for path in stage.deps}
         for deps, outs in self.seen.get(stage.command, []):
-            same = deps.keys() == now.keys() and all(now[path] in (ANY, deps[path]) for path in deps)
-            if same and all(self._have(path, value) for path, value in outs.items()):
+            if deps == now and self._have(outs):
                 return outs
         return None
 
@@ -96,30 +102,42 @@ class Cached:
         """What a dependency's hash is or will be; empty if that is not known before stages have run."""
         if path in self.settings:
             return self.settings[path]
-        inside = [out for out in self.writer if out.startswith(path + "/")]
-        if inside:  # a folder of many stages' outputs
-            return ANY if all(self.found(out) is not None for out in inside) else ""
-        for out in (path, *map(str, Path(path).parents)):
-            if out in self.writer:
-                found = self.found(out)
-                return self._member(found[out], path[len(out) + 1 :]) if found else ""
-        return md5(Path(path)) if Path(path).exists() else ""
+        inside = {out: self.found(out) for out in self.writer if out.startswith(path + "/")}
+        if inside:  # a folder of many stages' outputs, and of what other parameters left there
+            files = {file.as_posix(): md5(file) for file in _files(Path(path)) if self._within(file.as_posix()) is None}
+            for out, found in inside.items():
+                if found is None:
+                    return ""
+                files |= self._members(out, found[out])
+            return folder_md5({name[len(path) + 1 :]: value for name, value in files.items()})
+        out = self._within(path)
+        if out is None:
+            return md5(Path(path)) if Path(path).exists() else ""
+        found = self.found(out)
+        return "" if found is None else found[out] if out == path else self._members(out, found[out])[path]
 
-    def _member(self, value: str, name: str) -> str:
-        """The hash of a file inside a cached folder; of the folder itself if ``name`` is empty."""
-        return {each["relpath"]: each["md5"] for each in self._listing(value)}[name] if name else value
+    def _within(self, path: str) -> str | None:
+        """The output that a path is, or lies in."""
+        return next((out for out in (path, *map(Path.as_posix, Path(path).parents)) if out in self.writer), None)
 
-    def _listing(self, value: str) -> list[dict[str, str]]:
-        return json.loads(self._object(value).read_text()) if value.endswith(".dir") else []
+    def _members(self, path: str, value: str) -> Hashes:
+        """The files of an output in the cache, by their paths: one, or those of a folder."""
+        if not value.endswith(".dir"):
+            return {path: value}
+        return {f"{path}/{each['relpath']}": each["md5"] for each in json.loads(self._object(value).read_text())}
 
     def _object(self, value: str) -> Path:
         return self.objects / value[:2] / value[2:]
 
-    def _have(self, path: str, value: str) -> bool:
-        """Whether an output lies in the cache, or, where git keeps it, in the repository."""
-        if not self._object(value).exists():
-            return path in self.committed and Path(path).exists() and md5(Path(path)) == value
-        return all(self._object(each["md5"]).exists() for each in self._listing(value))
+    def _have(self, outs: Hashes) -> bool:
+        """Whether outputs lie in the cache, or, where git keeps them, in the repository."""
+        for path, value in outs.items():
+            if not self._object(value).exists():
+                if path not in self.committed or not Path(path).exists() or md5(Path(path)) != value:
+                    return False
+            elif not all(self._object(member).exists() for member in self._members(path, value).values()):
+                return False
+        return True
 
     def variants(self, ablation: str, dataset: str, seed: int, asked: settings.Variants) -> list[bool]:
         """Which variants' results lie in the ablation's folder, under the names that `stages.ablate` gives them."""

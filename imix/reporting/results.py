@@ -149,12 +149,12 @@ def record(grid: Grid, metrics: Callable[..., Path], encoders: Callable[..., Pat
 
 
 def collect_transfer(grid: Grid, transfer: Transfer, files: Callable[..., Path]) -> pd.DataFrame:
-    """One row per evaluation on another data set; ``files``: from (pretrained on, probed on, method, mix, seed) to its file."""
+    """One row per evaluation on another data set; ``files``: from (probed on, method, mix, seed, pretrained on) to its file."""
     names = ("pretrained_on", "dataset", "method", "mix", "seed")
     rows = []
     for pair, *cell in itertools.product(transfer.pairs, grid.methods, grid.mixes, grid.seeds):
         identity = (pair.pretrained_on, pair.probed_on, *cell)
-        figures = read_json(files(*identity))
+        figures = read_json(files(pair.probed_on, *cell, pair.pretrained_on))
         rows.append(dict(zip(names, identity, strict=True)) | {name: figures[name] for name in FIGURES})
     return pd.DataFrame(rows, columns=[*names, *FIGURES])
 

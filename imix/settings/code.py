@@ -1,7 +1,6 @@
-"""The code that decides what a stage of the grid gives, which stands beside its settings: with either, the stage runs again.
+"""The code that decides what a stage gives that trains or judges, which stands beside its settings: with either, the stage runs again.
 
-Written out in dvc.yaml, a hundred stages that each name ten modules would make a lock file that DVC needs seconds to rewrite,
-after every stage. tests/test_declared.py runs every stage and holds what it imported against these lists.
+tests/test_declared.py runs every stage and holds what it imported against these lists.
 """
 
 import hashlib

@@ -17,14 +17,14 @@ ABLATIONS = Path("data/ablations/settings")  # beside the results, so that a rep
 
 
 class _Handed(Strict, Generic[Model]):
-    """What such a file says. ``code``: of a stage of the grid its fingerprint; other stages name their modules in dvc.yaml."""
+    """What such a file says. ``code``: the fingerprint of a stage that trains or judges; others name their modules in dvc.yaml."""
 
     settings: Model
     code: str | None = None
 
 
 def resolved(params: Params, folder: Path = FOLDER, ablations: Path = ABLATIONS) -> dict[Path, dict[str, Any]]:
-    """What each file says, one for every stage of everything in the grid and of its ablations; also ``code.json``, for the record."""
+    """What each file says, by its path; also ``code.json``, for the record: every module that any of them fingerprints."""
     grid, files = params.grid, {}
 
     def hand(path: Path, settings: Strict, kind: str | None = None) -> None:
@@ -46,7 +46,7 @@ def resolved(params: Params, folder: Path = FOLDER, ablations: Path = ABLATIONS)
     hand(folder / "transfer.json", params.transfer)
     hand(folder / "projection.json", params.projection)
     hand(ablations / "asked.json", params.ablations)
-    return files | {folder / "code.json": {kind: hashes(kind) for kind in ("pretrain", "evaluate")}}
+    return files | {folder / "code.json": {path: value for kind in CODE for path, value in hashes(kind).items()}}
 
 
 def write(params: Params, folder: Path = FOLDER, ablations: Path = ABLATIONS) -> None:
@@ -55,17 +55,21 @@ def write(params: Params, folder: Path = FOLDER, ablations: Path = ABLATIONS) ->
         write_json(path, content)
 
 
-def read(model: type[Model], *name: str, folder: Path = FOLDER) -> Model:
-    """Read the settings that `write` wrote: ``read(Evaluation, "mnist", "evaluate")``.
+def read(model: type[Model], *name: str, code: str | None = None, folder: Path = FOLDER) -> Model:
+    """Read the settings that `write` wrote: ``read(Evaluation, "mnist", "evaluate", code="evaluate")``.
+
+    Args:
+        code: the kind of stage that asks, if the file has its fingerprint: it must be of the code that runs.
 
     Raises:
-        UserError: no such file, or one that `write` did not write.
+        UserError: no such file, one that `write` did not write, or one of other code.
     """
     path = folder.joinpath(*name).with_suffix(".json")
     try:
-        return _Handed[model].model_validate_json(path.read_bytes()).settings  # type: ignore[valid-type]
+        handed = _Handed[model].model_validate_json(path.read_bytes())  # type: ignore[valid-type]
+        if code is None or handed.code == fingerprint(code):
+            return handed.settings
+        reason = "the code has changed since"
     except (OSError, ValidationError) as error:
         reason = "not there" if isinstance(error, OSError) else str(error).splitlines()[0]
-        raise UserError(
-            f"{path}: {reason}; `python -m stages.settings` writes the settings of everything that params.yaml's grid names"
-        ) from None
+    raise UserError(f"{path}: {reason}; `python -m stages.settings` writes the settings of everything that params.yaml's grid names")
