@@ -70,6 +70,7 @@ def start() -> torch.device:
     """Seed, set the threads, say what this machine is. The references are written for the processor: it alone is timed."""
     os.environ["IMIX_DEVICE"] = "cpu"
     device = runtime.configure()
+    torch.manual_seed(0)
     threadpoolctl.threadpool_limits(torch.get_num_threads())  # the references' too: NumPy's products start threads of their own
     print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
     return device

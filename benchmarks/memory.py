@@ -38,6 +38,7 @@ def work(kind: str, dataset: str, size: float, batch: int) -> Callable[[], objec
 def measure(kind: str, dataset: str, size: float, batch: int) -> float:
     """MB that doing it twice adds to a process that has imported torch."""
     runtime.configure()
+    torch.manual_seed(0)
     torch.randn(64, 64) @ torch.randn(64, 64)
     before = peak()
     function = work(kind, dataset, size, batch)

@@ -35,6 +35,18 @@ def save(encoder: nn.Module, settings: Domain, path: Path) -> None:
         save_file(state, temporary, metadata={KEY: json.dumps({"domain": domain, "sha256": fingerprint(state)})})
 
 
+def seeds(folder: Path) -> dict[int, Path]:
+    """The files of a cell's encoders by their seed, of every seed that is there.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = {int(path.stem): path for path in folder.glob("*.safetensors") if path.stem.isdecimal()}
+    if not found:
+        raise UserError(f"{folder}: no <seed>.safetensors there; `python -m stages.pretrain` makes one")
+    return dict(sorted(found.items()))
+
+
 def load(path: Path, dataset: Dataset) -> tuple[nn.Module, Views]:
     """Rebuild an encoder and its views for a data set, on the data set's device.
 
@@ -51,7 +63,9 @@ def load(path: Path, dataset: Dataset) -> tuple[nn.Module, Views]:
         encoder, views = build(Domain.model_validate(header["domain"]), dataset)
         encoder.load_state_dict(state)
     except (OSError, KeyError, TypeError, ValueError, SafetensorError, RuntimeError) as error:
-        raise UserError(f"{path}: not an encoder of this project for this data set ({str(error).splitlines()[0]})") from None
+        raise UserError(
+            f"{path}: not an encoder of this project for this data set ({str(error).splitlines()[0]}); train it again, or remove it"
+        ) from None
     return encoder, views
 
 

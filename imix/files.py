@@ -43,9 +43,19 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_bytes(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
-def encoder_folder(dataset: str, method: str, mix: str, seed: int | None = None) -> Path:
-    """Where a training writes; without a seed where those of its cell do."""
-    return DATA.joinpath("encoders", dataset, method, mix, *([] if seed is None else [str(seed)]))
+def encoder_folder(dataset: str, method: str, mix: str) -> Path:
+    """Where a cell's encoders lie, one file a seed."""
+    return DATA / "encoders" / dataset / method / mix
+
+
+def encoder_file(dataset: str, method: str, mix: str, seed: int) -> Path:
+    """Where a training writes its encoder."""
+    return encoder_folder(dataset, method, mix) / f"{seed}.safetensors"
+
+
+def training_folder(dataset: str, method: str, mix: str, seed: int) -> Path:
+    """Where a training writes what else it tells: its history and provenance."""
+    return DATA / "trainings" / dataset / method / mix / str(seed)
 
 
 def ablation_folder(ablation: str, dataset: str, seed: int) -> Path:
@@ -53,14 +63,17 @@ def ablation_folder(ablation: str, dataset: str, seed: int) -> Path:
     return DATA / "ablations" / ablation / dataset / str(seed)
 
 
-def metrics_folder(dataset: str, *cell: str, pretrained_on: str | None = None) -> Path:
-    """Where evaluations on a data set write, one file a seed: of a method and mix, pretrained there or on another.
+def baseline_folder(dataset: str) -> Path:
+    """Where a data set's baselines are judged: ``raw``, ``untrained`` and ``supervised`` stand in the place of a mix."""
+    return DATA / "metrics" / dataset / "baseline"
 
-    Baselines have method ``baseline`` and mix ``raw``, ``untrained`` or ``supervised``.
-    """
-    return DATA.joinpath("metrics", dataset, *([f"from_{pretrained_on}"] if pretrained_on else []), *cell)
+
+def metrics_folder(dataset: str, method: str, mix: str, pretrained_on: str | None = None) -> Path:
+    """Where a cell's encoders are judged, one file a seed; ``pretrained_on``: another data set, if so."""
+    folder = DATA / "metrics" / dataset
+    return (folder / f"from_{pretrained_on}" if pretrained_on else folder) / method / mix
 
 
 def metrics_file(dataset: str, method: str, mix: str, seed: int, pretrained_on: str | None = None) -> Path:
-    """Where the evaluation of one encoder is written."""
-    return metrics_folder(dataset, method, mix, pretrained_on=pretrained_on) / f"{seed}.json"
+    """Where one encoder is judged; the baselines' method is ``baseline``."""
+    return metrics_folder(dataset, method, mix, pretrained_on) / f"{seed}.json"

@@ -9,7 +9,8 @@ import json
 
 from imix import settings
 from imix.errors import exit_cleanly
-from stages import DATA, ablation_folder, arguments, say
+from imix.files import DATA, ablation_folder, write_json
+from stages import arguments, say
 
 
 def main() -> None:
@@ -22,7 +23,6 @@ def main() -> None:
 
     from imix import evaluation, pretraining, resuming, runtime
     from imix.datasets import load
-    from imix.files import write_json
     from imix.views import make_views
 
     folder = ablation_folder(args.ablation, args.dataset, args.seed)

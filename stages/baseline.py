@@ -5,15 +5,14 @@ Writes data/metrics/<dataset>/baseline/<kind>/<seed>.json.
 
 from imix import settings
 from imix.errors import exit_cleanly
-from stages import DATA, arguments, encoders, metrics_file, metrics_folder, say, tell
+from imix.files import DATA, baseline_folder, encoder_folder, write_json
+from stages import arguments, say, tell
 
 
 def main() -> None:
     """Evaluate the baselines of one data set."""
     args = arguments(__doc__, "dataset")
     asked = settings.read(settings.Evaluation, args.dataset, "baseline", code="baseline")
-    labelled = (args.dataset, *settings.SUPERVISED)
-    trained = encoders(*labelled)
 
     import torch
     from torch import nn
@@ -21,19 +20,20 @@ def main() -> None:
     from imix import checkpoints, resuming, runtime
     from imix.datasets import load
     from imix.evaluation import judge
-    from imix.files import write_json
 
-    label = f"baseline {args.dataset}"
-    say(label, "raw inputs, an untrained encoder and one trained with labels", metrics_folder(args.dataset, "baseline"))
+    cell = (args.dataset, *settings.SUPERVISED)
+    label, target = f"baseline {args.dataset}", baseline_folder(args.dataset)
+    say(label, "raw inputs, an untrained encoder and one trained with labels", target)
+    encoders = checkpoints.seeds(encoder_folder(*cell))
     dataset = load(DATA / args.dataset / "tensors", runtime.configure())
-    for seed, path in trained.items():
-        resuming.forget(*labelled, seed)
+    for seed, path in encoders.items():
+        resuming.forget(*cell, seed)
         torch.manual_seed(seed)
         untrained, _ = checkpoints.build(asked, dataset)
         supervised, _ = checkpoints.load(path, dataset)
         for kind, encoder in {"raw": nn.Flatten(), "untrained": untrained, "supervised": supervised}.items():
             figures = judge(encoder, dataset, asked, seed)
-            write_json(metrics_file(args.dataset, "baseline", kind, seed), figures)
+            write_json(target / kind / f"{seed}.json", figures)
             tell(f"{label} {kind}", seed, figures)
 
 

@@ -1,30 +1,34 @@
-"""Judge a cell's encoders on frozen features, every seed's: data/metrics/<dataset>/<method>/<mix>."""
+"""Judge a cell's encoders on frozen features, every seed's: data/metrics/<dataset>/<method>/<mix>/<seed>.json.
+
+With ``--pretrained_on`` those of another data set: data/metrics/<dataset>/from_<pretrained on>/<method>/<mix>/<seed>.json.
+"""
 
 from imix import settings
 from imix.errors import exit_cleanly
-from stages import DATA, arguments, encoders, metrics_file, metrics_folder, say, tell
+from imix.files import DATA, encoder_folder, metrics_folder, write_json
+from stages import arguments, say, tell
 
 
 def main() -> None:
     """Evaluate one cell."""
-    args = arguments(__doc__, "dataset", "method", "mix")
+    args = arguments(__doc__, "dataset", "method", "mix", optional=["pretrained_on"])
     asked = settings.read(settings.Evaluation, args.dataset, "evaluate", code="evaluate")
-    cell = (args.dataset, args.method, args.mix)
-    trained = encoders(*cell)
 
     from imix import checkpoints, resuming, runtime
     from imix.datasets import load
     from imix.evaluation import judge
-    from imix.files import write_json
 
-    label = "evaluate " + " ".join(cell)
-    say(label, "linear evaluation, kNN, collapse", metrics_folder(*cell))
+    cell = (args.pretrained_on or args.dataset, args.method, args.mix)
+    label = "evaluate " + " ".join([*cell, *(["on", args.dataset] if args.pretrained_on else [])])
+    target = metrics_folder(args.dataset, args.method, args.mix, args.pretrained_on)
+    say(label, "linear evaluation, kNN, collapse", target)
+    encoders = checkpoints.seeds(encoder_folder(*cell))
     dataset = load(DATA / args.dataset / "tensors", runtime.configure())
-    for seed, path in trained.items():
+    for seed, path in encoders.items():
         resuming.forget(*cell, seed)
         encoder, _ = checkpoints.load(path, dataset)
         figures = judge(encoder, dataset, asked, seed)
-        write_json(metrics_file(*cell, seed), figures)
+        write_json(target / f"{seed}.json", figures)
         tell(label, seed, figures)
 
 

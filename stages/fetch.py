@@ -3,7 +3,8 @@
 from imix import settings
 from imix.datasets import source_module, write_checksums
 from imix.errors import exit_cleanly
-from stages import DATA, arguments, say
+from imix.files import DATA
+from stages import arguments, say
 
 
 def main() -> None:

@@ -5,7 +5,8 @@ import json
 from imix import settings
 from imix.datasets import check_checksums, save, source_module
 from imix.errors import exit_cleanly
-from stages import DATA, arguments, say
+from imix.files import DATA
+from stages import arguments, say
 
 
 def main() -> None:

@@ -1,8 +1,9 @@
-"""Train one encoder: data/encoders/<dataset>/<method>/<mix>/<seed>."""
+"""Train one encoder: data/encoders/<dataset>/<method>/<mix>/<seed>.safetensors; data/trainings/... tells of its training."""
 
 from imix import settings
 from imix.errors import exit_cleanly
-from stages import DATA, arguments, encoder_folder, say
+from imix.files import DATA, encoder_file, training_folder, write_bytes, write_json
+from stages import arguments, say
 
 
 def main() -> None:
@@ -12,11 +13,11 @@ def main() -> None:
 
     from imix import checkpoints, pretraining, resuming, runtime
     from imix.datasets import load
-    from imix.files import write_bytes, write_json
 
-    folder = encoder_folder(args.dataset, args.method, args.mix, args.seed)
+    place = (args.dataset, args.method, args.mix, args.seed)
+    target, folder = encoder_file(*place), training_folder(*place)
     label = f"pretrain {args.dataset} {args.method} {args.mix} {args.seed}"
-    say(label, f"{cell.epochs} epochs", folder)
+    say(label, f"{cell.epochs} epochs", [target, folder])
     device = runtime.configure()
     dataset = load(DATA / args.dataset / "tensors", device)
     identity = {**vars(args), "settings": cell.model_dump()}
@@ -24,7 +25,7 @@ def main() -> None:
     resuming.claim(resume, label)
     training = pretraining.Training(dataset, args.method, cell, args.seed)
     pretraining.run(training, label, resume)
-    checkpoints.save(training.method.encoder, cell, folder / "encoder.safetensors")
+    checkpoints.save(training.method.encoder, cell, target)
     write_bytes(folder / "history.csv", pretraining.history_csv(training.history).encode())
     write_json(folder / "provenance.json", runtime.provenance(identity, dataset.card, device, training.seconds))
     resuming.finish(resume)

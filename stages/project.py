@@ -2,7 +2,8 @@
 
 from imix import settings
 from imix.errors import exit_cleanly
-from stages import DATA, REPORTS, arguments, encoder_folder, say
+from imix.files import DATA, encoder_file
+from stages import REPORTS, arguments, say
 
 
 def main() -> None:
@@ -24,7 +25,7 @@ def main() -> None:
     perplexity, panels = min(projection.perplexity, len(rows) / 3), {}
     for method in grid.methods:
         for mix in grid.mixes:
-            encoder, views = checkpoints.load(encoder_folder(name, method, mix, seed) / "encoder.safetensors", dataset)
+            encoder, views = checkpoints.load(encoder_file(name, method, mix, seed), dataset)
             features = extract(encoder, views, rows).cpu().numpy()
             panels[method, mix] = TSNE(perplexity=perplexity, init="pca", random_state=projection.seed).fit_transform(features)
     plots.write(plots.plot_projections(panels, labels.cpu().numpy(), dataset.classes, f"{name}: test features, t-SNE, seed {seed}"), target)

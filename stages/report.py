@@ -4,9 +4,9 @@ from pathlib import Path
 
 from imix import settings
 from imix.errors import UserError, exit_cleanly
-from imix.files import write_bytes, write_json
+from imix.files import metrics_file, training_folder, write_bytes, write_json
 from imix.reporting import plots, results, tables
-from stages import REPORTS, arguments, encoder_folder, metrics_file, say
+from stages import REPORTS, arguments, say
 
 README = Path("README.md")
 
@@ -38,12 +38,12 @@ def main() -> None:
     except (OSError, ValueError) as error:
         raise UserError(f"{README}: cannot be read ({error})") from None
     say(f"report {grid.name}", "tables and plots", folder)
-    table, histories, cards = results.collect(grid, metrics_file, encoder_folder)
+    table, histories, cards = results.collect(grid, metrics_file, training_folder)
     transfers = results.collect_transfer(grid, settings.read(settings.Transfer, "transfer"), metrics_file)
     write_bytes(folder / "results.csv", table.to_csv(index=False, lineterminator="\n").encode())
     write_bytes(folder / "transfer.csv", transfers.to_csv(index=False, lineterminator="\n").encode())
     write_bytes(folder / "results.md", tables.results_page(table, transfers, grid, cards).encode())
-    write_json(folder / "settings.json", results.record(grid, metrics_file, encoder_folder, settings.FOLDER / "code.json"))
+    write_json(folder / "settings.json", results.record(grid, metrics_file, training_folder, settings.FOLDER / "code.json"))
     write_json(folder / "metrics.json", results.summary(table))
     plots.write(plots.plot_gains(table), folder / "gains.png")
     plots.write(plots.plot_curves(histories), folder / "curves.png")

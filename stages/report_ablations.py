@@ -4,9 +4,9 @@ import pandas as pd
 
 from imix import settings
 from imix.errors import exit_cleanly
-from imix.files import write_bytes
+from imix.files import ablation_folder, write_bytes
 from imix.reporting import ablations, plots
-from stages import REPORTS, ablation_folder, arguments, say
+from stages import REPORTS, arguments, say
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ run's, or a state that was saved is gone. Seconds and commits aside (tests/clone
 """
 
 import argparse
+import functools
 import os
 import random
 import runpy
@@ -21,7 +22,6 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from imix import resuming
 from tests import clones
@@ -55,7 +55,7 @@ def start(folder: Path, command: list[str], log: Path) -> int:
             os._exit(1)
 
 
-def moments(folder: Path, outs: Path, pid: int) -> dict[str, Callable[[], bool]]:
+def moments(folder: Path, outs: list[Path], pid: int) -> dict[str, Callable[[], bool]]:
     """Ways to choose the moment: each says when it has come."""
     pause, end, began = random.uniform(0, 0.02), time.monotonic() + random.uniform(0, 3), []
 
@@ -67,12 +67,12 @@ def moments(folder: Path, outs: Path, pid: int) -> dict[str, Callable[[], bool]]
         return there and time.monotonic() > began[0]
 
     def first_out() -> bool:
-        return bool((outs / "encoder.safetensors").exists() and not time.sleep(pause))
+        return bool(outs[0].is_file() and not time.sleep(pause))
 
     return {"any": lambda: time.monotonic() > end, "save": saving, "outs": first_out, "never": lambda: bool(time.sleep(0.01))}
 
 
-def kill_once(folder: Path, command: list[str], outs: Path, how: str) -> str | None:
+def kill_once(folder: Path, command: list[str], outs: list[Path], how: str) -> str | None:
     """Start a stage, kill it, and say what it was doing; None if it was done first."""
     log = folder / ".log.tmp"
     pid, status = start(folder, command, log), (0, 0)
@@ -88,48 +88,60 @@ def kill_once(folder: Path, command: list[str], outs: Path, how: str) -> str | N
     assert code == -signal.SIGKILL, said
     if any((folder / ".resume").glob(f".*.{pid}.tmp")):
         return "in the writing of a state"
-    if any(outs.glob(f".*.{pid}.tmp")):
+    if any(out.parent.rglob(f".*.{pid}.tmp") for out in outs):
         return "in the writing of an out"
-    there = [name for name in ("encoder.safetensors", "history.csv", "provenance.json") if (outs / name).exists()]
+    there = sum(path.is_file() for out in outs for path in (out, out / "history.csv", out / "provenance.json"))
     if there:
-        return "between outs" if len(there) < 3 else "after the last out"
+        return "between outs" if there < 3 else "after the last out"
     return "starting" if "->" not in said else "loading, in a step, or evaluating"
 
 
-def progress(folder: Path, outs: Path, keep: bool) -> tuple[int, list[tuple[int, int]]]:
+def remove(outs: list[Path]) -> None:
+    """Remove what is there of outs."""
+    for out in outs:
+        shutil.rmtree(out) if out.is_dir() else out.unlink(missing_ok=True)
+
+
+def progress(folder: Path, outs: list[Path], keep: bool) -> tuple[int, list[tuple[int, int]]]:
     """Results that stay, and epoch and step of every saved state; a damaged one raises."""
     paths = [path for kind in ("state", "done") for path in (folder / ".resume").glob(f"*.{kind}")]
     saved = [facts for path in paths for _, facts in [resuming.load(path)]]
-    return len(list(outs.glob("*.json"))) if keep else 0, sorted((facts["epoch"], facts["step"]) for facts in saved)
+    return len(list(outs[0].glob("*.json"))) if keep else 0, sorted((facts["epoch"], facts["step"]) for facts in saved)
 
 
 def kill_until(
-    folder: Path, label: str, command: list[str], finish: Callable[[], dict[str, str]], outs: Path, kills: int, keep: bool
+    folder: Path, label: str, command: list[str], finish: Callable[[], dict[str, str]], outs: list[Path], kills: int, keep: bool
 ) -> int:
     """Kill a stage so many times and more, until it is done; return how many results differ."""
     clones.run(folder, *command)
     expected = finish()
     fell, finished, wrong, lost = Counter(), 0, 0, 0
-    shutil.rmtree(outs)
+    remove(outs)
     before, where = progress(folder, outs, keep), ""
     while fell.total() < kills or where is not None:
         if not keep:
-            shutil.rmtree(outs, ignore_errors=True)
+            remove(outs)
         where = kill_once(folder, command, outs, random.choice(HOW) if fell.total() < kills else "never")
         now = progress(folder, outs, keep)
         if where is None:
             finished, wrong = finished + 1, wrong + (finish() != expected)
-            shutil.rmtree(outs)
+            remove(outs)
             now = (0, [])
         else:
             fell[where] += 1
             lost += now < before
         before = now
-    shutil.rmtree(outs, ignore_errors=True)
+    remove(outs)
     print(f"{label}: {fell.total()} kills, {finished} results, {wrong} of them wrong, {lost} states lost")
     for where, count in fell.most_common():
         print(f"    {count:3d} {where}", flush=True)
     return wrong + lost
+
+
+def judged(folder: Path, cell: dict[str, str], paths: list[str]) -> dict[str, str]:
+    """What is in these paths when the cell's encoder has been judged."""
+    clones.run(folder, *clones.stage(folder, "evaluate", **cell))
+    return clones.contents(folder, paths)
 
 
 def stages(folder: Path, kills: int, only: list[str]) -> int:
@@ -139,19 +151,16 @@ def stages(folder: Path, kills: int, only: list[str]) -> int:
         clones.run(folder, *clones.stage(folder, name, **{} if name == "settings" else {"dataset": "segment"}))
     for method in sorted({*METHODS} & {*only}):
         cell = {"dataset": "segment", "method": method, "mix": "none" if method == "supervised" else "imix"}
-        out, metrics = (Path("data", kind, *cell.values()) for kind in ("encoders", "metrics"))
-
-        def finish(cell: dict[str, Any] = cell, out: Path = out, metrics: Path = metrics) -> dict[str, str]:
-            clones.run(folder, *clones.stage(folder, "evaluate", **cell))
-            return clones.contents(folder, [str(out), str(metrics)])
-
+        encoder, training, metrics = (Path("data", kind, *cell.values()) for kind in ("encoders", "trainings", "metrics"))
+        outs = [encoder / "0.safetensors", training / "0"]
+        finish = functools.partial(judged, folder, cell, [*map(str, outs), str(metrics)])
         command = clones.stage(folder, "pretrain", **cell, seed=0)
-        wrong += kill_until(folder, f"pretrain {method}", command, finish, folder / out / "0", kills, keep=False)
+        wrong += kill_until(folder, f"pretrain {method}", command, finish, [folder / out for out in outs], kills, keep=False)
     if "ablate" not in only:
         return wrong
     out = Path("data/ablations/controls/segment/0")
     command = clones.stage(folder, "ablate", ablation="controls", dataset="segment", seed=0)
-    return wrong + kill_until(folder, "ablate", command, lambda: clones.contents(folder, [str(out)]), folder / out, kills, keep=True)
+    return wrong + kill_until(folder, "ablate", command, lambda: clones.contents(folder, [str(out)]), [folder / out], kills, keep=True)
 
 
 def repro(folder: Path, until: str, how: str) -> str:

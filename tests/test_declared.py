@@ -69,7 +69,7 @@ class Graph:
         stages = list(Repo.init(str(folder), no_scm=True).index.stages)
         self.commands = {stage.name: stage.cmd for stage in stages}
         self.deps = {stage.name: {Path(dep.fs_path).relative_to(folder).as_posix() for dep in stage.deps} for stage in stages}
-        self.modules = {**settings.CODE, "supervised": settings.CODE["pretrain"]}
+        self.modules = {**settings.CODE, "supervised": settings.CODE["pretrain"], "transfer": settings.CODE["evaluate"]}
         self.outs = {stage.name: {Path(out.fs_path).relative_to(folder).as_posix() for out in stage.outs} for stage in stages}
 
     def order(self) -> list[str]:
@@ -204,7 +204,7 @@ def test_every_kind_of_stage_was_seen(graph, seen):
         ("preprocess@spoken", "imix/views", foreign),
         ("project@segment", "imix/reporting", foreign),
         ("settings", "stages/settings.py", foreign),
-        ("transfer@pair0-moco-imix", "data/settings/two/transfer.json", undeclared),
+        ("transfer@pair0-moco-imix", "data/settings/two/evaluate.json", undeclared),
         ("ablate@mixing-segment-0", "data/ablations/settings/mixing/segment.json", undeclared),
     ],
 )
@@ -237,7 +237,7 @@ def test_the_guard_sees_a_dep_too_many(graph, seen, stage, dep):
         ("pretrain", "imix/objectives.py", foreign),
         ("supervised", "imix/methods.py", foreign),
         ("evaluate", "imix/features.py", foreign),
-        ("transfer", "stages/transfer.py", foreign),
+        ("transfer", "stages/evaluate.py", foreign),
         ("baseline", "imix/views", foreign),
         ("ablate", "imix/evaluation.py", foreign),
         ("evaluate", "stages/baseline.py", unread),

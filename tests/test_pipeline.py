@@ -113,6 +113,7 @@ def test_the_plan_leaves_out_what_need_not_run(clone):
     assert left()["total"] == f"0 of {len(TRAININGS | JUDGED | ABLATIONS | REPORTS) + 3}, 0 of {5 + ablated}"
     changed = left("cell.segment.moco.imix.temperature=0.3", "ablation.mixing.values.half.alpha=0.3")
     assert (changed["data"], changed["pretrain"], changed["evaluate"]) == ("0 of 2, -", "1 of 5, 1 of 5", "1 of 5, -")
+    assert left("grid.seeds=[0, 1]")["report"] == "2 of 3, -"  # not the ablations'
     assert changed["ablate"] == f"2 of {len(ABLATIONS)}, 3 of {ablated}"  # `contrast` asks the changed cell two questions
 
 
@@ -131,7 +132,7 @@ def test_results_are_tidy_and_whole(clone):
     assert {row["epochs"] for row in rows if row["method"] != "baseline"} == {"2"}
     for name in ("results.md", "gains.png", "gains.svg", "curves.png", "curves.svg", "metrics.json"):
         assert (clone.folder / "reports/tiny" / name).stat().st_size > 100
-    provenance = json.loads((clone.folder / "data/encoders/segment/npair/imix/0/provenance.json").read_text())
+    provenance = json.loads((clone.folder / "data/trainings/segment/npair/imix/0/provenance.json").read_text())
     assert {"settings", "versions", "device", "threads", "git", "seconds"} <= set(provenance)
 
 
@@ -205,21 +206,45 @@ def test_exactly_what_runs_a_module_becomes_stale(kept, module, stale):
         path.write_text(before)
 
 
-def test_no_stage_runs_other_code_than_it_is_run_for(kept):
+CELL = "--dataset segment --method moco --mix imix"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"pretrain {CELL} --seed 0",
+        f"evaluate {CELL}",
+        f"evaluate {CELL} --pretrained_on mnist",
+        "baseline --dataset segment",
+        "ablate --ablation mixing --dataset segment --seed 0",
+    ],
+)
+def test_what_trains_or_judges_runs_no_other_code_than_it_is_run_for(kept, command):
     """What DVC writes down is the code that `settings` saw."""
-    path = kept.folder / "imix/mixing.py"
+    path = kept.folder / "imix/encoders.py"
     before = path.read_text()
     path.write_text(before + "# changed while a study runs\n")
-    cell = ("--dataset", "segment", "--method", "moco", "--mix", "imix")
-    output = kept.run("python", "-m", "stages.pretrain", *cell, "--seed", "0", code=1)
-    assert "data/settings/segment/moco/imix.json: the code has changed since; `python -m stages.settings`" in output
-    assert len(output.splitlines()) == 1
-    kept.run("python", "-m", "stages.evaluate", *cell)  # which mixes nothing
-    path.write_text(before)
+    try:
+        output = kept.run("python", "-m", *f"stages.{command}".split(), code=1)
+    finally:
+        path.write_text(before)
+    assert ".json: the code has changed since this was written; `dvc repro settings`" in output and len(output.splitlines()) == 1
+
+
+def test_training_again_to_the_same_encoder_judges_nothing_again(kept):
+    """Its seconds are others."""
+    before = (kept.folder / "data/trainings/segment/moco/imix/0/provenance.json").read_text()
+    kept.run("dvc", "repro", "-q", "-s", "-f", "pretrain@segment-moco-imix-0")
+    assert (kept.folder / "data/trainings/segment/moco/imix/0/provenance.json").read_text() != before
+    assert kept.stages_run("dvc", "repro", "evaluate") == set()
+    kept.run("git", "checkout", "-q", ".")
+    kept.run("dvc", "checkout", "-q", "--force")
 
 
 def test_an_experiment_reruns_what_it_touches(kept):
     off = ["-S", "ablations.run=[]"]
+    judged = [kept.folder / f"data/metrics/segment/{name}/0.json" for name in ("baseline/untrained", "baseline/supervised", "npair/none")]
+    alone = [path.read_bytes() for path in judged]
     ran = kept.stages_run("dvc", "exp", "run", "-S", "cell.segment.moco.imix.temperature=0.3", *off)
     once = {"settings", "report@tiny", "project@segment"}
     assert ran == {"pretrain@segment-moco-imix-0", "evaluate@segment-moco-imix", "report_ablations"} | once
@@ -228,6 +253,7 @@ def test_an_experiment_reruns_what_it_touches(kept):
     added = kept.stages_run("dvc", "exp", "run", "-S", "grid.seeds=[0,1]", "-S", "grid.methods=[npair]", "-S", "grid.mixes=[none]", *off)
     labelled = {"supervised@segment-1", "baseline@segment"}
     assert added == {"pretrain@segment-npair-none-1", "evaluate@segment-npair-none"} | labelled | once
+    assert [path.read_bytes() for path in judged] == alone and all(path.with_name("1.json").exists() for path in judged)
     # what another seed left is judged with the others wherever it lies, and asks for nothing
     assert kept.stages_run("dvc", "exp", "run", "-S", "grid.seeds=[0]", *off) == once
     kept.run("git", "checkout", "-q", ".")
@@ -238,13 +264,15 @@ def test_several_at_once_do_what_one_does(kept):
     """The README's own lines."""
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     (lines,) = (block for block in blocks if "xargs" in block)
-    kept.set("pretrain.momentum", 0.7)
-    kept.set("ablations.run", BLOCKS[:1])
     assert lines.endswith("\ndvc repro\n")
-    output = kept.run("sh", "-c", lines.removesuffix("dvc repro\n"))
-    ran = [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
-    assert "ERROR" not in output and len(ran) == len(set(ran))
-    assert set(ran) == TRAININGS | JUDGED | {"settings", f"ablate@{BLOCKS[0]}-segment-0"}
+    kept.set("pretrain.momentum", 0.7)
+    for ablations in (BLOCKS[:1], []):  # the last of the lists may be empty
+        kept.set("ablations.run", ablations)
+        output = kept.run("sh", "-c", lines.removesuffix("dvc repro\n"))
+        ran = sorted(line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage"))
+        assert "ERROR" not in output
+        asked = TRAININGS | JUDGED | {"settings", f"ablate@{BLOCKS[0]}-segment-0"} if ablations else {"settings"}
+        assert ran == sorted(asked)
     at_once = {path: path.read_bytes() for path in (kept.folder / "data/metrics").rglob("*.json")}
     assert kept.stages_run("dvc", "repro") == REPORTS
     kept.run("dvc", "repro", "-q", "-f", "pretrain", "supervised", "evaluate", "baseline", IMIX_THREADS="1")
@@ -269,7 +297,7 @@ def test_an_encoder_is_probed_on_another_data_set(kept):
     params["ablations"]["run"] = []
     (kept.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     ran = kept.stages_run("dvc", "repro", "report@tiny")
-    assert {stage for stage in ran if stage.startswith("transfer")} == {"transfer@pair0-npair-none-0", "transfer@pair1-npair-none-0"}
+    assert {stage for stage in ran if stage.startswith("transfer")} == {"transfer@pair0-npair-none", "transfer@pair1-npair-none"}
     rows = list(csv.DictReader((kept.folder / "reports/tiny/transfer.csv").open()))
     assert [(row["pretrained_on"], row["dataset"]) for row in rows] == [("digits", "others"), ("others", "digits")]
     page = (kept.folder / "reports/tiny/results.md").read_text()
@@ -301,8 +329,8 @@ def test_the_same_bytes_again(clone):
             "segment/raw/segment.csv.zip",
             "segment/tensors/tensors.safetensors",
             "segment/tensors/card.json",
-            "encoders/segment/moco/imix/0/encoder.safetensors",
-            "encoders/segment/moco/imix/0/history.csv",
+            "encoders/segment/moco/imix/0.safetensors",
+            "trainings/segment/moco/imix/0/history.csv",
             "metrics/segment/moco/imix/0.json",
         )
     ]
@@ -351,12 +379,12 @@ def test_a_wrong_identity_is_one_line(clone, arguments, words):
 
 
 def test_a_damaged_file_is_one_line(clone):
-    encoder = clone.folder / "data/encoders/segment/npair/none/0/encoder.safetensors"
+    encoder = clone.folder / "data/encoders/segment/npair/none/0.safetensors"
     content = encoder.read_bytes()
     encoder.unlink()
     encoder.write_bytes(content[:1000])
     output = clone.run("python", "-m", "stages.evaluate", "--dataset", "segment", "--method", "npair", "--mix", "none", code=1)
-    assert "encoder.safetensors: not an encoder of this project" in output and "Traceback" not in output
+    assert "npair/none/0.safetensors: not an encoder of this project" in output and "Traceback" not in output
     encoder.unlink()
     encoder.write_bytes(content)
 

@@ -162,7 +162,7 @@ def fetched(tmp_path_factory, environment):
     return clone
 
 
-SEGMENT = ["segment/raw", "segment/tensors", "encoders/segment/npair/none/0", "metrics/segment/npair/none"]
+SEGMENT = ["segment/raw", "segment/tensors", "encoders/segment/npair/none/0.safetensors", "metrics/segment/npair/none"]
 
 
 def left(changes=()):

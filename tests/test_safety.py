@@ -89,9 +89,9 @@ def test_killed_in_every_cell_and_the_same_bytes(cells, tmp_path):
         killed += process.returncode != 0
     said = finished(drive(folder, IMIX_SAVE_SECONDS="0"))
     assert killed == len(CELLS) and "pretrain segment supervised none 0: continuing after epoch" in said
-    paths = ["data/mnist", "data/segment", "data/spoken", "data/encoders", "data/metrics", "data/settings"]
+    paths = ["data/mnist", "data/segment", "data/spoken", "data/encoders", "data/trainings", "data/metrics", "data/settings"]
     one, two = clones.contents(cells, paths), clones.contents(folder, paths)
-    assert one == two and len([path for path in one if "encoder.safetensors" in path]) == len(CELLS)
+    assert one == two and len([path for path in one if path.startswith("data/encoders")]) == len(CELLS)
     assert not [path.name for path in (folder / ".resume").iterdir() if path.suffix in (".state", ".done")]
 
 
@@ -133,7 +133,7 @@ def test_a_name_is_never_a_path(name, monkeypatch):
 
 def test_provenance_tells_machines_apart(cells):
     metrics = json.loads((cells / "data/metrics/segment/moco/imix/0.json").read_text())["machine"]
-    provenance = json.loads((cells / "data/encoders/segment/moco/imix/0/provenance.json").read_text())
+    provenance = json.loads((cells / "data/trainings/segment/moco/imix/0/provenance.json").read_text())
     assert metrics.keys() == {"device", "processor", "cpu_capability", "threads"} and metrics.items() <= provenance.items()
     assert provenance["threads"] == int(clones.ENVIRONMENT["IMIX_THREADS"]) and provenance["processor"]
 

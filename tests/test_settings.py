@@ -175,6 +175,7 @@ def test_ablations_refused_in_one_line(tmp_path, keys, value, words):
         ("transfer/pairs", [{"pretrained_on": "mnist", "probed_on": "mnist"}], ["mnist to itself is no transfer"]),
         ("projection/perplexity", 400, ["projection", "perplexity 400.0 must be at most a third of rows 1000"]),
         ("data/encoders", {"source": {"name": "mnist"}, "rows": {}}, ["data.encoders", "take another name"]),
+        ("data/trainings", {"source": {"name": "mnist"}, "rows": {}}, ["data.trainings", "take another name"]),
     ],
 )
 def test_transfer_and_projection_refused_in_one_line(tmp_path, keys, value, words):

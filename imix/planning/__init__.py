@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from imix import settings
 from imix.errors import UserError
-from imix.files import DATA, ablation_folder, encoder_folder, metrics_folder
+from imix.files import DATA, ablation_folder, baseline_folder, encoder_file, metrics_folder
 from imix.methods import METHODS
 from imix.planning.counting import Encoding, count, encoding, evaluation, raw
 from imix.planning.done import Cached, cached
@@ -125,12 +125,12 @@ def _grid(params: settings.Params, prices: Prices) -> Iterator[Job]:
         domain = settings.domain(params, dataset)
         baseline = prices.evaluation(dataset, domain, raw(prices.forms[dataset])) + prices.evaluation(dataset, domain)
         baseline += prices.evaluation(dataset, settings.resolve(params, dataset, *settings.SUPERVISED))
-        yield Job("evaluate", f"{dataset} baselines", metrics_folder(dataset, "baseline"), 0, baseline.times(seeds), False)
+        yield Job("evaluate", f"{dataset} baselines", baseline_folder(dataset), 0, baseline.times(seeds), False)
         for method, mix in params.grid.cells():
             cell = settings.resolve(params, dataset, method, mix)
             name, trained, judged = f"{dataset} {method} {mix}", prices.training(dataset, method, cell), prices.evaluation(dataset, cell)
             for seed in params.grid.seeds:
-                yield Job("pretrain", name, encoder_folder(dataset, method, mix, seed), 1, trained, False)
+                yield Job("pretrain", name, encoder_file(dataset, method, mix, seed), 1, trained, False)
             if (method, mix) != settings.SUPERVISED:  # which is judged among the baselines
                 yield Job("evaluate", name, metrics_folder(dataset, method, mix), 0, judged.times(seeds), False)
 
@@ -139,7 +139,7 @@ def _transfer(params: settings.Params, prices: Prices) -> Iterator[Job]:
     for source, target in ((pair.pretrained_on, pair.probed_on) for pair in params.transfer.pairs):
         for method, mix in ((method, mix) for method in params.grid.methods for mix in params.grid.mixes):
             judged = prices.evaluation(target, settings.resolve(params, source, method, mix))
-            name, output = f"{source} to {target} {method} {mix}", metrics_folder(target, method, mix, pretrained_on=source)
+            name, output = f"{source} to {target} {method} {mix}", metrics_folder(target, method, mix, source)
             yield Job("evaluate", name, output, 0, judged.times(len(params.grid.seeds)), False)
 
 

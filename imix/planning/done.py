@@ -78,7 +78,7 @@ class Cached:
         for entry in _entries(runs):
             deps, outs = ({each["path"]: each.get("md5", "") for each in entry.get(kind, [])} for kind in ("deps", "outs"))
             self.seen.setdefault(entry["cmd"], []).append((deps, outs))
-        self.found = cache(self._found)  # type: ignore[method-assign]
+        self.found, self.md5 = cache(self._found), cache(md5)  # type: ignore[method-assign]
 
     def done(self, output: Path) -> bool:
         """Whether the stage that writes ``output`` need not run."""
@@ -102,10 +102,14 @@ class Cached:
         """What a dependency's hash is or will be; empty if that is not known before stages have run."""
         if path in self.settings:
             return self.settings[path]
-        inside = {out: self.found(out) for out in self.writer if out.startswith(path + "/")}
+        inside = [out for out in self.writer if out.startswith(path + "/")]
         if inside:  # a folder of many stages' outputs, and of what other parameters left there
-            files = {file.as_posix(): md5(file) for file in _files(Path(path)) if self._within(file.as_posix()) is None}
-            for out, found in inside.items():
+            files = {file.as_posix(): self.md5(file) for file in _files(Path(path)) if self._within(file.as_posix()) is None}
+            for out in inside:
+                if out in self.settings:
+                    files |= {file: value for file, value in self.settings.items() if file.startswith(out + "/")}
+                    continue
+                found = self.found(out)
                 if found is None:
                     return ""
                 files |= self._members(out, found[out])

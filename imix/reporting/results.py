@@ -106,13 +106,13 @@ def _unreadable(path: Path, error: Exception) -> UserError:
 
 
 def collect(
-    grid: Grid, metrics: Callable[..., Path], encoders: Callable[..., Path]
+    grid: Grid, metrics: Callable[..., Path], trainings: Callable[..., Path]
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, dict[str, Any]]]:
     """One row per data set, method, mix and seed of the grid, baselines first; all histories, one row an epoch; data cards.
 
     Args:
         grid: what to read; other files may lie there.
-        metrics, encoders: from (dataset, method, mix, seed) to the metrics file and the encoder's folder.
+        metrics, trainings: from (dataset, method, mix, seed) to the metrics file and the training's folder.
     """
     rows, histories, cards = [], [], {}
     for dataset in grid.datasets:
@@ -123,7 +123,7 @@ def collect(
                 figures = read_json(metrics(*identity.values()), *FIGURES)
                 row = identity | {name: figures[name] for name in FIGURES} | {"epochs": 0, "train_seconds": 0.0}
                 if method != "baseline" or mix == SUPERVISED[0]:
-                    folder = encoders(dataset, *(SUPERVISED if method == "baseline" else (method, mix)), seed)
+                    folder = trainings(dataset, *(SUPERVISED if method == "baseline" else (method, mix)), seed)
                     provenance = read_json(folder / "provenance.json", "settings", "seconds", "data")
                     row |= {"epochs": provenance["settings"]["settings"]["epochs"], "train_seconds": provenance["seconds"]}
                     cards[dataset] = provenance["data"]
@@ -133,7 +133,7 @@ def collect(
     return pd.DataFrame(rows), pd.concat(histories, ignore_index=True), cards
 
 
-def record(grid: Grid, metrics: Callable[..., Path], encoders: Callable[..., Path], code: Path) -> dict[str, Any]:
+def record(grid: Grid, metrics: Callable[..., Path], trainings: Callable[..., Path], code: Path) -> dict[str, Any]:
     """What the results were made with: each data set's source, choice of rows and evaluation, the resolved settings of every cell,
     the machine, and the fingerprints of the modules that ran.
     """
@@ -142,19 +142,19 @@ def record(grid: Grid, metrics: Callable[..., Path], encoders: Callable[..., Pat
         judged = read_json(metrics(dataset, "baseline", "raw", grid.seeds[0]), "evaluation", "machine")
         made["evaluation"][dataset], made["machine"][dataset] = judged["evaluation"], judged["machine"]
         for method, mix in grid.cells():
-            provenance = read_json(encoders(dataset, method, mix, grid.seeds[0]) / "provenance.json")
+            provenance = read_json(trainings(dataset, method, mix, grid.seeds[0]) / "provenance.json")
             made["data"][dataset] = {key: provenance["data"][key] for key in ("source", "chosen", "rows", "sha256")}
             made["cells"].setdefault(dataset, {}).setdefault(method, {})[mix] = provenance["settings"]["settings"]
     return made | {"code": read_json(code)}
 
 
 def collect_transfer(grid: Grid, transfer: Transfer, files: Callable[..., Path]) -> pd.DataFrame:
-    """One row per evaluation on another data set; ``files``: from (probed on, method, mix, seed, pretrained on) to its file."""
+    """One row per evaluation on another data set; ``files``: from (probed on, method, mix, seed, ``pretrained_on=``) to its file."""
     names = ("pretrained_on", "dataset", "method", "mix", "seed")
     rows = []
     for pair, *cell in itertools.product(transfer.pairs, grid.methods, grid.mixes, grid.seeds):
         identity = (pair.pretrained_on, pair.probed_on, *cell)
-        figures = read_json(files(pair.probed_on, *cell, pair.pretrained_on))
+        figures = read_json(files(pair.probed_on, *cell, pretrained_on=pair.pretrained_on))
         rows.append(dict(zip(names, identity, strict=True)) | {name: figures[name] for name in FIGURES})
     return pd.DataFrame(rows, columns=[*names, *FIGURES])
 

@@ -5,8 +5,8 @@ training's settings are merged from four layers, later ones winning:
 
     pretrain  <-  method.<method>  <-  recipe.<dataset>  <-  cell.<dataset>.<method>.<mix>
 
-Only `load` reads params.yaml. `write` resolves the grid into one small file per stage (`read`): a stage depends on
-its own file, so that it runs again when, and only when, a setting that it uses has changed; or, of a stage of the grid, its code.
+Only `load` reads params.yaml. `write` resolves the grid into small files (`read`): a stage depends on one that says what it
+uses, so that it runs again when, and only when, that has changed; or, of a stage that trains or judges, its code.
 
 Imports point one way: fields <- rows, training <- study <- merging <- handed <- loading;  code <- handed;  text <- loading.
 """

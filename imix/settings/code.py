@@ -19,7 +19,6 @@ CODE = {
     "pretrain": ("stages/pretrain.py", *_TRAINING),
     "evaluate": ("stages/evaluate.py", *_EVALUATION),
     "baseline": ("stages/baseline.py", *_EVALUATION),
-    "transfer": ("stages/transfer.py", *_EVALUATION),
     "ablate": ("stages/ablate.py", *_TRAINING, *_EVALUATION),
 }  # of a kind of stage: files, and folders with all in them
 

@@ -24,7 +24,7 @@ class _Handed(Strict, Generic[Model]):
 
 
 def resolved(params: Params, folder: Path = FOLDER, ablations: Path = ABLATIONS) -> dict[Path, dict[str, Any]]:
-    """What each file says, by its path; also ``code.json``, for the record: every module that any of them fingerprints."""
+    """What each file says, by its path; also ``code.json``, for the record: the modules that the grid runs."""
     grid, files = params.grid, {}
 
     def hand(path: Path, settings: Strict, kind: str | None = None) -> None:
@@ -35,7 +35,7 @@ def resolved(params: Params, folder: Path = FOLDER, ablations: Path = ABLATIONS)
         source, rows = data(params, dataset)
         hand(folder / dataset / "source.json", source)
         hand(folder / dataset / "rows.json", rows)
-        for kind in ("evaluate", "baseline", "transfer"):
+        for kind in ("evaluate", "baseline"):
             hand(folder / dataset / f"{kind}.json", evaluation(params, dataset), kind)
         for method, mix in grid.cells():
             hand(folder / dataset / method / f"{mix}.json", resolve(params, dataset, method, mix), "pretrain")
@@ -46,7 +46,9 @@ def resolved(params: Params, folder: Path = FOLDER, ablations: Path = ABLATIONS)
     hand(folder / "transfer.json", params.transfer)
     hand(folder / "projection.json", params.projection)
     hand(ablations / "asked.json", params.ablations)
-    return files | {folder / "code.json": {path: value for kind in CODE for path, value in hashes(kind).items()}}
+    return files | {
+        folder / "code.json": {path: value for kind in ("pretrain", "evaluate", "baseline") for path, value in hashes(kind).items()}
+    }
 
 
 def write(params: Params, folder: Path = FOLDER, ablations: Path = ABLATIONS) -> None:
@@ -65,11 +67,12 @@ def read(model: type[Model], *name: str, code: str | None = None, folder: Path =
         UserError: no such file, one that `write` did not write, or one of other code.
     """
     path = folder.joinpath(*name).with_suffix(".json")
+    again = "`dvc repro settings` writes the settings of everything that params.yaml's grid names"
     try:
         handed = _Handed[model].model_validate_json(path.read_bytes())  # type: ignore[valid-type]
-        if code is None or handed.code == fingerprint(code):
-            return handed.settings
-        reason = "the code has changed since"
     except (OSError, ValidationError) as error:
         reason = "not there" if isinstance(error, OSError) else str(error).splitlines()[0]
-    raise UserError(f"{path}: {reason}; `python -m stages.settings` writes the settings of everything that params.yaml's grid names")
+        raise UserError(f"{path}: {reason}; {again}") from None
+    if code and handed.code != fingerprint(code):
+        raise UserError(f"{path}: the code has changed since this was written; {again}")
+    return handed.settings

@@ -18,7 +18,7 @@ from imix.settings.study import Params
 from imix.settings.training import PRETRAINING
 
 # folders of data/ that are no data set's
-RESERVED = ("ablations", "archives", "encoders", "metrics", "settings")
+RESERVED = ("ablations", "archives", "encoders", "metrics", "settings", "trainings")
 
 
 def load(path: Path = PARAMS, changes: Mapping[str, str] = MappingProxyType({})) -> Params:
