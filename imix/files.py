@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: write to a temporary name, then rename."""
+"""Files that are either whole or not there (write to a temporary name, then rename), and where those of the stages lie."""
 
 import hashlib
 import json

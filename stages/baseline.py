@@ -22,9 +22,9 @@ def main() -> None:
     from imix.evaluation import judge
 
     cell = (args.dataset, *settings.SUPERVISED)
+    encoders = checkpoints.seeds(encoder_folder(*cell))
     label, target = f"baseline {args.dataset}", baseline_folder(args.dataset)
     say(label, "raw inputs, an untrained encoder and one trained with labels", target)
-    encoders = checkpoints.seeds(encoder_folder(*cell))
     dataset = load(DATA / args.dataset / "tensors", runtime.configure())
     for seed, path in encoders.items():
         resuming.forget(*cell, seed)

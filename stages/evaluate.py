@@ -4,7 +4,7 @@ With ``--pretrained_on`` those of another data set: data/metrics/<dataset>/from_
 """
 
 from imix import settings
-from imix.errors import exit_cleanly
+from imix.errors import UserError, exit_cleanly
 from imix.files import DATA, encoder_folder, metrics_folder, write_json
 from stages import arguments, say, tell
 
@@ -12,6 +12,8 @@ from stages import arguments, say, tell
 def main() -> None:
     """Evaluate one cell."""
     args = arguments(__doc__, "dataset", "method", "mix", optional=["pretrained_on"])
+    if args.pretrained_on == args.dataset:
+        raise UserError(f"--pretrained_on = {args.dataset!r}: must be another data set than --dataset")
     asked = settings.read(settings.Evaluation, args.dataset, "evaluate", code="evaluate")
 
     from imix import checkpoints, resuming, runtime
@@ -19,10 +21,10 @@ def main() -> None:
     from imix.evaluation import judge
 
     cell = (args.pretrained_on or args.dataset, args.method, args.mix)
-    label = "evaluate " + " ".join([*cell, *(["on", args.dataset] if args.pretrained_on else [])])
+    encoders = checkpoints.seeds(encoder_folder(*cell))
+    label = f"evaluate {' '.join(cell)}" + (f" on {args.dataset}" if args.pretrained_on else "")
     target = metrics_folder(args.dataset, args.method, args.mix, args.pretrained_on)
     say(label, "linear evaluation, kNN, collapse", target)
-    encoders = checkpoints.seeds(encoder_folder(*cell))
     dataset = load(DATA / args.dataset / "tensors", runtime.configure())
     for seed, path in encoders.items():
         resuming.forget(*cell, seed)

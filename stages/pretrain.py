@@ -23,6 +23,8 @@ def main() -> None:
     identity = {**vars(args), "settings": cell.model_dump()}
     resume = resuming.resume_path(identity, dataset.sha256, device)
     resuming.claim(resume, label)
+    for left in target.parent.glob(f".{target.name}.*.tmp"):  # by a killed process: DVC removes what lies in the folder alone
+        left.unlink()
     training = pretraining.Training(dataset, args.method, cell, args.seed)
     pretraining.run(training, label, resume)
     checkpoints.save(training.method.encoder, cell, target)

@@ -1,6 +1,6 @@
 """Resolve params.yaml into data/settings: what each stage needs, and of what trains or judges the fingerprint of its code.
 
-Stages name their one file, and run again when what it says has changed: dvc.yaml says why.
+Stages name what they read of it, and run again when that has changed: dvc.yaml says why.
 """
 
 import shutil

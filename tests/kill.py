@@ -88,7 +88,7 @@ def kill_once(folder: Path, command: list[str], outs: list[Path], how: str) -> s
     assert code == -signal.SIGKILL, said
     if any((folder / ".resume").glob(f".*.{pid}.tmp")):
         return "in the writing of a state"
-    if any(out.parent.rglob(f".*.{pid}.tmp") for out in outs):
+    if any(path for out in outs for path in out.parent.rglob(f".*.{pid}.tmp")):
         return "in the writing of an out"
     there = sum(path.is_file() for out in outs for path in (out, out / "history.csv", out / "provenance.json"))
     if there:

@@ -20,12 +20,12 @@ GRID = {"name": "tiny", "datasets": ["segment", "spoken", "one", "two"], "method
 # Code that every stage imports and that none names, each with the reason why a change of it need not rerun anything
 EXEMPT = {
     "imix/__init__.py": "names only",
-    "stages/__init__.py": "paths and command lines: a stage that looked elsewhere would find nothing, or write what DVC does not find",
+    "stages/__init__.py": "command lines, and what is printed",
     "imix/errors.py": "how a command ends",
-    "imix/files.py": "how a file is written; what is in it is its caller's",
+    "imix/files.py": "how and where a file is written, not what is in it: DVC does not find an out elsewhere",
     "imix/progress.py": "what is printed",
     "imix/resuming.py": "evaluations remove finished trainings' states with it; a dep of trainings",
-    "imix/settings": "the schema: every value that decides a result stands, resolved, in the stage's own file in data/settings",
+    "imix/settings": "the schema: every value that decides a result stands, resolved, in what the stage reads of data/settings",
 }
 
 

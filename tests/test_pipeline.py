@@ -214,7 +214,6 @@ CELL = "--dataset segment --method moco --mix imix"
     [
         f"pretrain {CELL} --seed 0",
         f"evaluate {CELL}",
-        f"evaluate {CELL} --pretrained_on mnist",
         "baseline --dataset segment",
         "ablate --ablation mixing --dataset segment --seed 0",
     ],
@@ -370,6 +369,7 @@ def test_a_mistake_is_one_line_and_exit_code_1(kept, key, value, words):
     [
         ("fetch --dataset segmnet", "data/settings/segmnet/source.json: not there"),
         ("baseline --dataset ../x", "--dataset = '../x': must be a name"),
+        ("evaluate --dataset segment --method byol --mix imix", "data/encoders/segment/byol/imix: no <seed>.safetensors there"),
         ("pretrain --dataset segment --method simclr --mix imix --seed 0", "--method: no entry 'simclr'"),
     ],
 )

@@ -414,6 +414,7 @@ COMMANDS = [
     ("evaluate", "--pretrained_on .. --dataset b --method npair --mix imix", "--pretrained_on = '..': must be a name"),
     ("evaluate", "--pretrained_on a --pretrained_on b --dataset b --method npair --mix imix", "--pretrained_on stands twice"),
     ("evaluate", "--pretrained_on a --method npair --mix imix", "required: --dataset"),
+    ("evaluate", "--pretrained_on a --dataset a --method npair --mix imix", "--pretrained_on = 'a': must be another data set"),
     ("baseline", "--dataset mnist", "data/settings/mnist/baseline.json: not there"),
     ("ablate", "--ablation mixing --dataset mnist", "required: --seed"),
     ("ablate", "--ablation mixing/.. --dataset mnist --seed 0", "--ablation = 'mixing/..': must be a name"),

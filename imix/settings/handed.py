@@ -1,4 +1,4 @@
-"""The files that hand each stage the settings that are its own, and tell DVC what else decides its result: its code."""
+"""The files that hand stages their settings, and tell DVC what else decides the result of one that trains or judges: its code."""
 
 from pathlib import Path
 from typing import Any, Generic
@@ -24,7 +24,7 @@ class _Handed(Strict, Generic[Model]):
 
 
 def resolved(params: Params, folder: Path = FOLDER, ablations: Path = ABLATIONS) -> dict[Path, dict[str, Any]]:
-    """What each file says, by its path; also ``code.json``, for the record: the modules that the grid runs."""
+    """What each file says, by its path; also ``code.json``, for the record: the modules that train and judge the grid."""
     grid, files = params.grid, {}
 
     def hand(path: Path, settings: Strict, kind: str | None = None) -> None:
