@@ -116,7 +116,7 @@ class Cached:
             return folder_md5({name[len(path) + 1 :]: value for name, value in files.items()})
         out = self._within(path)
         if out is None:
-            return md5(Path(path)) if Path(path).exists() else ""
+            return self.md5(Path(path)) if Path(path).exists() else ""
         found = self.found(out)
         return "" if found is None else found[out] if out == path else self._members(out, found[out])[path]
 
@@ -137,7 +137,7 @@ class Cached:
         """Whether outputs lie in the cache, or, where git keeps them, in the repository."""
         for path, value in outs.items():
             if not self._object(value).exists():
-                if path not in self.committed or not Path(path).exists() or md5(Path(path)) != value:
+                if path not in self.committed or not Path(path).exists() or self.md5(Path(path)) != value:
                     return False
             elif not all(self._object(member).exists() for member in self._members(path, value).values()):
                 return False
