@@ -12,7 +12,7 @@ Imports point one way: fields <- rows, training <- study <- merging <- handed <-
 """
 
 from imix.settings.code import CODE, fingerprint
-from imix.settings.fields import NAME, Seed, Strict, entry
+from imix.schema import NAME, Seed, Strict, entry
 from imix.settings.handed import ABLATIONS, FOLDER, read, resolved, write
 from imix.settings.loading import check, load
 from imix.settings.merging import data, domain, evaluation, resolve, variants

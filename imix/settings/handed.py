@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from imix.errors import UserError
 from imix.files import write_json
 from imix.settings.code import CODE, fingerprint, hashes
-from imix.settings.fields import Model, Strict
+from imix.schema import Model, Strict
 from imix.settings.merging import data, evaluation, resolve, variants
 from imix.settings.study import Params
 

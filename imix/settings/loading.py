@@ -11,7 +11,7 @@ from pydantic import create_model
 
 from imix.errors import UserError
 from imix.settings import text
-from imix.settings.fields import Strict, entry, shown, validated
+from imix.schema import Strict, entry, shown, validated
 from imix.settings.handed import ABLATIONS
 from imix.settings.merging import PARAMS, data, domain, resolve, variants
 from imix.settings.study import Params

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from imix.errors import UserError
-from imix.settings.fields import Strict, entry, shown, validated
+from imix.schema import Strict, entry, shown, validated
 from imix.settings.rows import ROWS, SIZES, ArchiveSource, VerifiedSource, at_most, impossible, training_rows
 from imix.settings.study import Ablation, Evaluation, Params, Variant, Variants
 from imix.settings.training import PRETRAINING, Domain, MoCoPretraining, Pretraining

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, RootModel
 
-from imix.settings.fields import Below, Count, Says, Seed, Share, Strict, Within
+from imix.schema import Below, Count, Says, Seed, Share, Strict, Within
 
 Archive = Literal["cifar10", "cifar100", "speech_commands", "covtype"]
 # official: the checksum that this project carries; null: none, with a warning

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from imix.settings.fields import Count, Epochs, Line, Momentum, Name, Rate, Seed, Strict, Within, once, rising
+from imix.schema import Count, Epochs, Line, Momentum, Name, Rate, Seed, Strict, Within, once, rising
 from imix.settings.rows import Archive, Checksum, Data
 from imix.settings.training import PRETRAINING, Contrastive, Domain, Method, Mix, Pretraining
 

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from imix.errors import UserError
-from imix.settings.fields import shown
+from imix.schema import shown
 
 SILENT = "are not allowed: with them `dvc exp run -S` changes nothing; must be written out"
 LARGEST = 1_000_000  # bytes

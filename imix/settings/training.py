@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from imix.settings.fields import Below, Epochs, Fraction, Momentum, Rate, Strict, Within, rising
+from imix.schema import Below, Epochs, Fraction, Momentum, Rate, Strict, Within, rising
 
 Contrastive = Literal["npair", "moco", "byol"]
 Method = Literal[Contrastive, "supervised"]

@@ -1,6 +1,7 @@
-"""What every block of params.yaml is made of: strict blocks, values with their limits, and errors of one line.
+"""Building blocks of all settings: strict models, values with limits, and one-line errors.
 
-No number is without an upper limit: what no machine can count or hold is refused here, not by a traceback of torch's.
+Every number has an upper limit, so that a value no machine can hold is refused here and not by a
+traceback of torch's.
 """
 
 import difflib
