@@ -4,54 +4,52 @@ import hashlib
 import json
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from imix.datasets import Dataset
-from imix.encoders import make_encoder
+from imix.dataset import Dataset
+from imix.domains import domain_class, make_encoder
 from imix.errors import UserError
-from imix.files import replacing
-from imix.settings import Domain
-from imix.views import Views, make_views
+from imix.schema import Strict
 
 KEY = "imix"  # the header's only key: safetensors does not keep the order of several
 
 
 def fingerprint(state: dict[str, Tensor]) -> str:
-    """The SHA-256 of an encoder's weights and statistics, with their names and shapes."""
+    """Return the SHA-256 of an encoder's weights and statistics, with their names and shapes."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
-        digest.update(f"{name} {tuple(tensor.shape)} ".encode() + tensor.cpu().contiguous().numpy().tobytes())
+        content = tensor.cpu().contiguous().numpy().tobytes()
+        digest.update(f"{name} {tuple(tensor.shape)} ".encode() + content)
     return digest.hexdigest()
 
 
-def save(encoder: nn.Module, settings: Domain, path: Path) -> None:
-    """Write the encoder's weights and statistics, and the encoder and views settings, whole or not at all."""
+def dump(encoder: nn.Module, kind: str, encoder_settings: Strict, views_settings: Strict) -> tuple[bytes, str]:
+    """Return a file's content, an encoder's weights with its domain, and the fingerprint of the weights."""
     state = {name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}
-    domain = Domain(encoder=settings.encoder, views=settings.views).model_dump()
-    with replacing(path) as temporary:
-        save_file(state, temporary, metadata={KEY: json.dumps({"domain": domain, "sha256": fingerprint(state)})})
+    domain = {"kind": kind, "encoder": encoder_settings.model_dump(), "views": views_settings.model_dump()}
+    sha256 = fingerprint(state)
+    return save(state, metadata={KEY: json.dumps({"domain": domain, "sha256": sha256})}), sha256
 
 
 def seeds(folder: Path) -> dict[int, Path]:
-    """The files of a cell's encoders by their seed, of every seed that is there.
+    """Return the files of a cell's encoders by their seeds.
 
     Raises:
         UserError: there is none.
     """
     found = {int(path.stem): path for path in folder.glob("*.safetensors") if path.stem.isdecimal()}
     if not found:
-        raise UserError(f"{folder}: no <seed>.safetensors there; `python -m stages.pretrain` makes one")
+        raise UserError(f"{folder}: has no <seed>.safetensors; `python -m stages.pretrain` makes one")
     return dict(sorted(found.items()))
 
 
-def load(path: Path, dataset: Dataset) -> tuple[nn.Module, Views]:
-    """Rebuild an encoder and its views for a data set, on the data set's device.
+def load(path: Path, dataset: Dataset) -> tuple[nn.Module, str]:
+    """Rebuild an encoder for a data set, on the data set's device; return it with its fingerprint.
 
     Raises:
-        UserError: a file that `save` did not write, or one for other inputs.
+        UserError: a file that `dump` did not make, or one for other inputs.
     """
     device = dataset.train.device
     try:
@@ -59,19 +57,13 @@ def load(path: Path, dataset: Dataset) -> tuple[nn.Module, Views]:
             header = json.loads((file.metadata() or {})[KEY])
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         if fingerprint(state) != header["sha256"]:
-            raise UserError(f"{path}: damaged: the weights are not those that were saved; `dvc repro -f` of its stage makes them again")
-        encoder, views = build(Domain.model_validate(header["domain"]), dataset)
+            raise UserError(f"{path}: damaged: other weights than were saved; `dvc repro -f` of its stage makes it again")
+        domain = domain_class(header["domain"]["kind"]).model_validate(header["domain"])
+        encoder = make_encoder(domain.kind, domain.encoder, dataset)
         encoder.load_state_dict(state)
     except (OSError, KeyError, TypeError, ValueError, SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
         raise UserError(
-            f"{path}: not an encoder of this project for this data set ({str(error).splitlines()[0]}); train it again, or remove it"
+            f"{path}: not an encoder of this project for this data set ({reason}); train it again, or remove it"
         ) from None
-    return encoder, views
-
-
-def build(settings: Domain, dataset: Dataset) -> tuple[nn.Module, Views]:
-    """A freshly initialised encoder and the views for a data set, on its device; draws from torch's global generator."""
-    views = make_views(settings.views, dataset)
-    with torch.no_grad():
-        shape = views.clean(dataset.train[:1]).shape[1:]
-    return make_encoder(settings.encoder, shape, dataset.column_groups).to(dataset.train.device), views
+    return encoder, header["sha256"]

@@ -1,32 +1,56 @@
-"""Linear evaluation of frozen features, and all figures of one encoder (section 3)."""
+"""Linear evaluation of frozen features, and all metrics of one encoder (section 3)."""
 
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field, model_validator
+from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor, nn
 
-from imix.datasets import Dataset, nested_rows
+from imix import domains
+from imix.dataset import Dataset, nested_rows
 from imix.features import (
     BATCH,
     COLLAPSED,
     PAIR_ROWS,
     alignment,
     effective_rank,
-    evenly,
     extract,
     feature_std,
     frechet_distance,
     knn_accuracy,
+    random_subset,
     uniformity,
 )
-from imix.runtime import machine
-from imix.settings import Evaluation, Probe
-from imix.views import Views, make_views
+from imix.schema import Count, Epochs, Momentum, Rate, Seed, Strict, Within, once, rising
 
-FEW_LABELS = {"linear_accuracy_1_percent": 0.01, "linear_accuracy_10_percent": 0.1}  # shares of the training rows' labels
+if TYPE_CHECKING:
+    from imix.views.base import Views
+
+FEW_LABELS = {"linear_accuracy_1_percent": 0.01, "linear_accuracy_10_percent": 0.1}  # shares of the rows' labels
 ALIGNED_ROWS = 200  # test rows whose two views alignment compares
+
+
+class Probe(Strict):
+    """Linear evaluation and kNN on frozen features."""
+
+    rates: Annotated[list[Rate], Field(min_length=1, max_length=100)]  # learning rates, each x batch_size / 256
+    epochs: Epochs
+    batch_size: Count
+    momentum: Momentum
+    milestones: list[Epochs]  # epochs at which the rate is multiplied by 0.2
+    copies: Annotated[int, Within(0, 1_000)]  # augmented copies of the training rows (pad 4, crop, flip); 0 = clean rows
+    flip: bool  # whether those copies are flipped
+    neighbours: Count  # k of the kNN
+    seed: Seed  # plus the training's seed: initial weights and order of the rows
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Probe":
+        rising("milestones", self.milestones, self.epochs)
+        once("rates", self.rates)
+        return self
 
 
 class Probes(NamedTuple):
@@ -36,7 +60,7 @@ class Probes(NamedTuple):
     biases: Tensor
 
     def predict(self, features: Tensor) -> Tensor:
-        """Classes (R, N) of features (N, D)."""
+        """Return classes (R, N) for features (N, D)."""
         return torch.cat(
             [(self.weights.transpose(1, 2) @ block.T + self.biases[:, :, None]).argmax(1) for block in features.split(10_000)], dim=1
         )
@@ -76,88 +100,101 @@ def train_probes(copies: list[Tensor], labels: Tensor, classes: int, settings: P
 
 
 def accuracy(predictions: Tensor, labels: Tensor) -> Tensor:
-    """Share of right predictions over the last dimension, in percent: (..., N), (N,) -> (...)."""
+    """Return the share of right predictions over the last dimension, in percent: (..., N), (N,) -> (...)."""
     return (predictions == labels).float().mean(-1) * 100
 
 
-def balanced_accuracy(predictions: Tensor, labels: Tensor) -> Tensor:
-    """Mean of the recalls of the classes that occur, over the last dimension, in percent: (..., N), (N,) -> (...)."""
-    recalls = [accuracy(predictions[..., labels == label], labels[labels == label]) for label in labels.unique()]
-    return torch.stack(recalls).mean(0)
+def balanced_accuracy(predictions: Tensor, labels: Tensor) -> float:
+    """Return the mean of the recalls of the classes that occur, in percent: (N,), (N,) -> a number."""
+    return 100 * float(balanced_accuracy_score(labels.cpu().numpy(), predictions.cpu().numpy()))
 
 
-def judge(encoder: nn.Module, dataset: Dataset, asked: Evaluation, seed: int) -> dict[str, Any]:
-    """All figures of one encoder (`evaluate`), with the views of the data set's recipe, and what they were made with."""
-    figures = evaluate(encoder, make_views(asked.views, dataset), dataset, asked.probe, seed)
-    return figures | {"evaluation": asked.model_dump(), "machine": machine(dataset.train.device)}
+def evaluate(
+    encoder: nn.Module, dataset: Dataset, views_settings: Strict, settings: Probe, seed: int
+) -> dict[str, float | int | list[float]]:
+    """Return all metrics of one encoder on one data set, in percent where they are accuracies.
 
-
-def evaluate(encoder: nn.Module, views: Views, dataset: Dataset, settings: Probe, seed: int) -> dict[str, float | int | list[float]]:
-    """All figures of one encoder on one data set, in percent where they are accuracies.
-
-    The learning rate is chosen on the validation rows by probes that never saw them; where those rows were carved from
-    the training rows, the probes are then trained again on all of these, as the paper's are. The best rate by test
-    accuracy, the published protocol, stands beside it as ``linear_accuracy_test_selected``.
+    The learning rate is chosen on the validation rows by probes that never saw them; where those rows were
+    carved from the training rows, the probes are then trained again on all of these, as the paper's are. The
+    best rate by test accuracy, the published protocol, is ``linear_accuracy_test_selected``.
 
     Args:
-        encoder: (N, ...) -> (N, D); its features before the projection head are judged. views: of the data set's recipe, whatever
-            this encoder was trained with, so that alignment means the same for all.
+        encoder: (N, ...) -> (N, D); its features before the projection head are evaluated.
+        views_settings: of the data set's recipe, whatever this encoder was trained with, so that alignment
+            means the same for all.
     """
     classes, seed = len(dataset.classes), settings.seed + seed
-    train, test = extract(encoder, views, dataset.train), extract(encoder, views, dataset.test)
-    validation = train[len(dataset.fit) :] if dataset.carved else extract(encoder, views, dataset.validation)
+    views = domains.make_views(dataset.kind, views_settings, dataset)
+    train, test = (extract(encoder, rows, views.clean) for rows in (dataset.train, dataset.test))
+    fit = len(dataset.fit)
+    validation = train[fit:] if dataset.carved else extract(encoder, dataset.validation, views.clean)
     copies = _augmented(encoder, views, dataset.train, settings, seed) or [train]
-    probes = train_probes([copy[: len(dataset.fit)] for copy in copies], dataset.fit_labels, classes, settings, seed)
+    probes = train_probes([copy[:fit] for copy in copies], dataset.fit_labels, classes, settings, seed)
     on_validation = accuracy(probes.predict(validation), dataset.validation_labels)
     if dataset.carved:
         probes = train_probes(copies, dataset.train_labels, classes, settings, seed)
     predictions = probes.predict(test)
-    on_test = accuracy(predictions, dataset.test_labels)
-    chosen = int(on_validation.argmax())
-    spread = feature_std(evenly(test))
+    on_test, chosen = accuracy(predictions, dataset.test_labels), int(on_validation.argmax())
     return {
         "linear_accuracy": float(on_test[chosen]),
         "linear_accuracy_test_selected": float(on_test.max()),
         "linear_accuracy_validation": float(on_validation[chosen]),
-        "balanced_accuracy": float(balanced_accuracy(predictions[chosen], dataset.test_labels)),
+        "balanced_accuracy": balanced_accuracy(predictions[chosen], dataset.test_labels),
         "knn_accuracy": knn_accuracy(train, dataset.train_labels, test, dataset.test_labels, settings.neighbours),
         "train_accuracy": float(accuracy(probes.predict(train)[chosen], dataset.train_labels)),
         **_with_few_labels(train, test, validation, dataset, settings, seed),
-        "feature_std": spread,
-        "collapsed": spread < COLLAPSED,
-        "effective_rank": effective_rank(evenly(test)),
-        "alignment": alignment(*_two_views(encoder, views, evenly(dataset.test, ALIGNED_ROWS), seed)),
-        "uniformity": uniformity(evenly(test, PAIR_ROWS)),
-        "frechet_distance": frechet_distance(evenly(train), evenly(test)),
+        **_geometry(train, test),
+        "alignment": alignment(*_two_views(encoder, views, random_subset(dataset.test, ALIGNED_ROWS), seed)),
         "probe_rate": settings.rates[chosen],
         "test_accuracy_per_rate": on_test.tolist(),
         "validation_accuracy_per_rate": on_validation.tolist(),
     }
 
 
+def _geometry(train: Tensor, test: Tensor) -> dict[str, float | int]:
+    """Return the metrics of features (N, D) that need no labels."""
+    sample = random_subset(test)
+    spread = feature_std(sample)
+    return {
+        "feature_std": spread,
+        "collapsed": int(spread < COLLAPSED),
+        "effective_rank": effective_rank(sample),
+        "uniformity": uniformity(random_subset(test, PAIR_ROWS)),
+        "frechet_distance": frechet_distance(random_subset(train), sample),
+    }
+
+
 @torch.no_grad()
-def _augmented(encoder: nn.Module, views: Views, rows: Tensor, settings: Probe, seed: int) -> list[Tensor]:
-    """Features of ``settings.copies`` augmented copies of the rows; images only, which the settings see to."""
+def _augmented(encoder: nn.Module, views: "Views", rows: Tensor, settings: Probe, seed: int) -> list[Tensor]:
+    """Return the features of ``settings.copies`` augmented copies of the rows; images only, which settings check."""
     generator = torch.Generator().manual_seed(seed)
+    encoder.eval()
     return [
-        torch.cat([encoder(views.padded_crops(batch, settings.flip, generator)).flatten(1).float() for batch in rows.split(BATCH)])
+        torch.cat(
+            [
+                encoder(views.padded_crops(batch, settings.flip, generator)).flatten(1).float()
+                for batch in rows.split(BATCH)
+            ]
+        )
         for _ in range(settings.copies)
     ]
 
 
-def _with_few_labels(train: Tensor, test: Tensor, validation: Tensor, dataset: Dataset, settings: Probe, seed: int) -> dict[str, float]:
-    """Test accuracy of probes that saw the labels of a few of the ``fit`` rows; the rate is chosen on all validation rows."""
-    figures = {}
+def _with_few_labels(
+    train: Tensor, test: Tensor, validation: Tensor, dataset: Dataset, settings: Probe, seed: int
+) -> dict[str, float]:
+    """Return test accuracies of probes that saw few labels of the ``fit`` rows; validation rows choose the rate."""
+    metrics = {}
     for name, fraction in FEW_LABELS.items():
         rows = nested_rows(dataset.fit_labels, fraction, seed).to(train.device)
         probes = train_probes([train[rows]], dataset.fit_labels[rows], len(dataset.classes), settings, seed)
         chosen = int(accuracy(probes.predict(validation), dataset.validation_labels).argmax())
-        figures[name] = float(accuracy(probes.predict(test)[chosen], dataset.test_labels))
-    return figures
+        metrics[name] = float(accuracy(probes.predict(test)[chosen], dataset.test_labels))
+    return metrics
 
 
 @torch.no_grad()
-def _two_views(encoder: nn.Module, views: Views, rows: Tensor, seed: int) -> list[Tensor]:
-    """Features of two random views of the rows."""
+def _two_views(encoder: nn.Module, views: "Views", rows: Tensor, seed: int) -> list[Tensor]:
+    """Return the features of two random views of the rows."""
     generator = torch.Generator().manual_seed(seed)
     return [encoder(views(rows, which, generator)).flatten(1).float() for which in (0, 1)]

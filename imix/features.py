@@ -1,36 +1,39 @@
-"""Frozen features, and the figures that need no training: kNN accuracy, spread, rank, alignment, uniformity, Fréchet distance."""
+"""Frozen features, and metrics of them that need no training: kNN accuracy, spread, rank, alignment, uniformity, Fréchet distance."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imix.errors import UserError
-from imix.views import Views
 
-SPREAD_ROWS = 20_000  # of a large data set that the collapse figures and the Fréchet distance are taken from
-PAIR_ROWS = 2_000  # the same for uniformity, which looks at all pairs of rows
+SPREAD_ROWS = 20_000  # of a large data set that spread, rank and Fréchet distance are computed from
+PAIR_ROWS = 2_000  # the same for uniformity, which compares all pairs of rows
 COLLAPSED = 0.05  # a spread of the features under which an encoder is called collapsed
-BATCH = 500  # rows per forward pass; evaluation mode, so that it changes no figure
+BATCH = 500  # rows per forward pass; evaluation mode, so that it changes no metric
 
 
 @torch.no_grad()
-def extract(encoder: nn.Module, views: Views, rows: Tensor) -> Tensor:
-    """Features (N, D) float32 of the clean rows, the encoder in evaluation mode.
+def extract(encoder: nn.Module, rows: Tensor, clean: Callable[[Tensor], Tensor] = lambda rows: rows) -> Tensor:
+    """Return the features (N, D) float32 of rows (N, ...), the encoder in evaluation mode.
+
+    Args:
+        clean: makes of stored rows what the encoder takes; rows are that already without it.
 
     Raises:
-        UserError: some are not finite: any figure of them would look like one.
+        UserError: some features are not finite, so that every metric of them would mislead.
     """
     encoder.eval()
-    features = torch.cat([encoder(views.clean(batch)).flatten(1).float() for batch in rows.split(BATCH)])
+    features = torch.cat([encoder(clean(batch)).flatten(1).float() for batch in rows.split(BATCH)])
     if not features.isfinite().all():
         raise UserError("the encoder's features are not finite: lower learning_rate, or look at the data")
     return features
 
 
 def knn_accuracy(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor, neighbours: int) -> float:
-    """Accuracy in percent of a majority vote among the ``neighbours`` most similar rows of the bank (cosine).
+    """Return the accuracy in percent of a majority vote among the ``neighbours`` most similar rows of the bank (cosine).
 
     Args:
         bank: (M, D). queries: (N, D). neighbours: cut to M. A tie goes to the lower class.
@@ -43,35 +46,41 @@ def knn_accuracy(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Ten
     return float(right) / len(queries) * 100
 
 
-def evenly(rows: Tensor, about: int = SPREAD_ROWS) -> Tensor:
-    """About so many rows of (N, ...), evenly spaced; all of fewer than twice as many."""
-    return rows[:: max(1, len(rows) // about)]
+def random_subset(rows: Tensor, size: int = SPREAD_ROWS) -> Tensor:
+    """Return ``size`` rows of (N, ...) at random, the same ones each time, in their order; all of fewer.
+
+    Evenly spaced rows would miss classes where the rows follow a pattern.
+    """
+    if len(rows) <= size:
+        return rows
+    chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:size].sort().values
+    return rows[chosen.to(rows.device)]
 
 
 def feature_std(features: Tensor) -> float:
-    """Mean over dimensions of the standard deviation of the normalised features (N, D), x sqrt(D): 1 = isotropic, 0 = collapsed."""
+    """Return the mean over dimensions of the standard deviation of the normalised features (N, D), x sqrt(D): 1 = isotropic, 0 = collapsed."""
     return float(F.normalize(features, dim=1).std(0).mean()) * math.sqrt(features.shape[1])
 
 
 def effective_rank(features: Tensor) -> float:
-    """exp of the entropy of the normalised spectrum of the centred features (N, D): how many directions they use."""
+    """Return exp of the entropy of the normalised spectrum of the centred features (N, D): how many directions they use."""
     values = torch.linalg.svdvals((features - features.mean(0)).double())
     share = values / values.sum().clamp_min(1e-300)
     return float(torch.exp(-(share * share.clamp_min(1e-300).log()).sum()))
 
 
 def alignment(first: Tensor, second: Tensor) -> float:
-    """Mean squared distance of the normalised features (N, D) of two views of the same rows (Wang and Isola, 2020)."""
+    """Return the mean squared distance of the normalised features (N, D) of two views of the same rows (Wang and Isola, 2020)."""
     return float((F.normalize(first, dim=1) - F.normalize(second, dim=1)).square().sum(1).mean())
 
 
 def uniformity(features: Tensor) -> float:
-    """log of the mean over pairs of exp(-2 squared distance) of the normalised features (N, D) (Wang and Isola, 2020)."""
+    """Return the log of the mean over pairs of exp(-2 squared distance) of the normalised features (N, D) (Wang and Isola, 2020)."""
     return float(torch.pdist(F.normalize(features, dim=1)).square().mul(-2).exp().mean().log())
 
 
 def frechet_distance(first: Tensor, second: Tensor) -> float:
-    """Fréchet distance between Gaussians fitted to the normalised features (N, D) and (M, D) (Dowson and Landau, 1982).
+    """Return the Fréchet distance between Gaussians fitted to the normalised features (N, D) and (M, D) (Dowson and Landau, 1982).
 
     The trace of the root of the covariances' product is the nuclear norm of a product of their factors; no root is taken.
     """

@@ -1,35 +1,47 @@
-"""The training loop: order of the rows, views, mixing, loss, step; history, progress, and continuing after a kill."""
+"""The training loop: order of the rows, views, mixing, loss, step; history, and continuing after a kill."""
 
 import math
+import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
-from pathlib import Path
-from typing import Any, NoReturn
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import cached_property
+from typing import Any, NamedTuple, NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from imix import checkpoints, mixing, resuming
-from imix.datasets import Dataset, nested_rows
-from imix.errors import Stopped, UserError
-from imix.features import COLLAPSED, extract, feature_std, knn_accuracy
-from imix.methods import METHODS
-from imix.progress import Progress
-from imix.runtime import Streams, save_seconds, streams
-from imix.settings import Pretraining
+from imix import domains, mixing, plugins, runtime
+from imix.dataset import Dataset, nested_rows
+from imix.errors import Stopped, UserError, noted_signals
+from imix.features import BATCH, COLLAPSED, extract, feature_std, knn_accuracy
+from imix.methods import base
+from imix.progress import Report, silent
 
 MONITOR_NEIGHBOURS = 20  # k of the kNN that watches a training
-LOOK_EVERY = 100  # steps between two looks at the loss where looking waits for the device
+CHECK_EVERY = 100  # on a GPU, steps between two checks of the loss for NaN: each check synchronises
 
 
-def learning_rate(step: int, steps: int, settings: Pretraining) -> float:
-    """The rate at a step, counted from 0, of ``steps`` an epoch (section 2).
+class Streams(NamedTuple):
+    """Independent host generators of one training, so that plain and i-Mix see the same rows and the same views."""
 
-    Base rate x batch / 256; per epoch, cosine to 0 or x 0.1 at milestones; before that a linear warm-up from 0, per step,
-    that ends on the schedule's own value.
+    order: torch.Generator
+    views: torch.Generator
+    mixing: torch.Generator
+
+
+def streams(seed: int) -> Streams:
+    """Seed the generators of a training, each from its own place in the seed's sequence."""
+    seeds = torch.randint(2**62, (len(Streams._fields),), generator=torch.Generator().manual_seed(seed))
+    return Streams(*(torch.Generator().manual_seed(int(s)) for s in seeds))
+
+
+def learning_rate(step: int, steps: int, settings: base.Settings) -> float:
+    """Return the rate at a step, counted from 0, of ``steps`` an epoch (section 2).
+
+    Base rate x batch / 256; per epoch, cosine to 0 or x 0.1 at milestones; before that a linear warm-up
+    from 0, per step, that ends on the schedule's own value.
     """
     peak = settings.learning_rate * settings.batch_size / 256
 
@@ -42,48 +54,21 @@ def learning_rate(step: int, steps: int, settings: Pretraining) -> float:
     return scheduled(settings.warmup_epochs) * (step + 1) / warmup if step < warmup else scheduled(step // steps)
 
 
-class SGD:
-    """SGD with momentum and weight decay on every parameter, fused over parameters; torch.optim.SGD, step for step.
-
-    Making one of torch's own imports its compiler, 1.2 seconds that a short training cannot spare.
-    """
-
-    def __init__(self, parameters: Iterable[nn.Parameter], momentum: float, weight_decay: float) -> None:
-        self.parameters = list(parameters)
-        self.momentum, self.weight_decay = momentum, weight_decay
-        self.velocity = [torch.zeros_like(p) for p in self.parameters]
-
-    @torch.no_grad()
-    def step(self, rate: float) -> None:
-        """v <- momentum v + gradient + decay p;  p <- p - rate v.  Gradients are dropped."""
-        gradients = [p.grad for p in self.parameters]
-        # one pass over memory where foreach operations take four
-        torch._fused_sgd_(
-            self.parameters,
-            gradients,
-            self.velocity,
-            weight_decay=self.weight_decay,
-            momentum=self.momentum,
-            lr=rate,
-            dampening=0,
-            nesterov=False,
-            maximize=False,
-            is_first_step=False,
-        )
-        for p in self.parameters:
-            p.grad = None
-
-
 def mix_views(
-    anchors: Tensor, keys: Tensor, settings: Pretraining, generator: torch.Generator
+    anchors: Tensor, keys: Tensor, settings: base.Settings, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, mixing.Mixture | None]:
-    """Mix the first view (N, ...), or as set: anchors, keys and, where labels are mixed, the mixture. Hidden features are mixed later."""
+    """Mix the first view (N, ...), or what the settings say.
+
+    Returns anchors, keys and, where labels are mixed, the mixture. Hidden features are mixed later.
+    """
     if settings.mix == "none":
         return anchors, keys, None
     if settings.mix == "icutmix":
         mixture = mixing.cutmix(anchors, settings.alpha, groups=settings.groups, generator=generator)
     else:
-        mixture = mixing.mixup(anchors, settings.alpha, groups=settings.groups, shared=settings.shared_lam, generator=generator)
+        mixture = mixing.mixup(
+            anchors, settings.alpha, groups=settings.groups, shared=settings.shared_lam, generator=generator
+        )
     if settings.mix_inputs == "both":
         keys = mixing.blend(keys, keys[mixture.partner], mixture.lam)
     mixed = settings.mix_inputs != "neither" and settings.mix_depth == "input"
@@ -94,30 +79,39 @@ class Training:
     """One training: everything that changes while it runs, so that it can be saved and continued.
 
     Args:
-        dataset: on the device. method: its name. settings: of this cell. seed: of weights, order, views and mixing.
+        dataset: on the device. method: its name. settings: of the method's class for the data set's domain.
+        seed: of weights, order, views and mixing.
 
     Raises:
         UserError: fewer training rows than one batch.
     """
 
-    def __init__(self, dataset: Dataset, method: str, settings: Pretraining, seed: int) -> None:
+    def __init__(self, dataset: Dataset, method: str, settings: base.Settings, seed: int) -> None:
         torch.manual_seed(seed)
-        kind = METHODS[method]
+        runtime.set_precision(settings.precision)
+        kind = plugins.find("methods", method).Method
         # a probe's rate is chosen on the validation rows: their labels are not for training
-        self.rows, self.labels = (dataset.fit, dataset.fit_labels) if kind.supervised else (dataset.train, dataset.train_labels)
+        rows = (dataset.fit, dataset.fit_labels) if kind.supervised else (dataset.train, dataset.train_labels)
         if settings.fraction < 1:
-            chosen = nested_rows(self.labels, settings.fraction, seed).to(self.rows.device)
-            self.rows, self.labels = self.rows[chosen], self.labels[chosen]
+            chosen = nested_rows(rows[1], settings.fraction, seed).to(rows[0].device)
+            rows = rows[0][chosen], rows[1][chosen]
+        self.rows, self.labels = rows
         if len(self.rows) < settings.batch_size:
-            raise UserError(f"params.yaml: batch_size = {settings.batch_size}: must be at most the {len(self.rows)} training rows")
-        self.dataset, self.settings = dataset, settings
-        self.device = dataset.train.device
-        encoder, self.views = checkpoints.build(settings, dataset)
-        self.method = kind(encoder, encoder.features, settings, len(dataset.classes)).to(self.device)
+            raise UserError(
+                f"params.yaml: batch_size = {settings.batch_size}: must be at most the {len(self.rows)} training rows"
+            )
+        self.dataset, self.settings, self.device = dataset, settings, dataset.train.device
+        self.views = domains.make_views(dataset.kind, settings.views, dataset)
+        encoder = domains.make_encoder(dataset.kind, settings.encoder, dataset)
+        self.method = kind(encoder, settings, len(dataset.classes)).to(self.device)
+        # clean rows are the same in every epoch: computed once
+        self.clean = self._cleaned(self.rows) if settings.augmentation == "clean" else None
         self.steps = len(self.rows) // settings.batch_size
-        self.items_per_epoch = self.steps * settings.batch_size
+        self.items = self.steps * settings.batch_size * settings.epochs
         trained = [p for p in self.method.parameters() if p.requires_grad]
-        self.optimiser = SGD(trained, settings.momentum, settings.weight_decay)
+        self.optimiser = torch.optim.SGD(
+            trained, lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True
+        )
         self.streams: Streams = streams(seed)
         self.epoch = self.step = 0  # epochs finished, and steps of the present one
         self.order = torch.empty(0, dtype=torch.int64)  # of the present epoch's rows
@@ -125,10 +119,19 @@ class Training:
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0  # of training, those before a kill included
 
+    def _cleaned(self, rows: Tensor) -> Tensor:
+        """Return rows as the encoder sees them without augmentation; computed in blocks."""
+        return torch.cat([self.views.clean(part) for part in rows.split(BATCH)])
+
+    @cached_property
+    def _watched(self) -> list[Tensor]:
+        """What `_monitor` encodes, the same each time."""
+        return [self._cleaned(rows) for rows in (self.dataset.fit, self.dataset.validation)]
+
     def step_loss(self, rows: Tensor) -> Tensor:
-        """The loss () of one batch of row indices (N,)."""
+        """Return the loss () of one batch of row indices (N,)."""
         rows = rows.to(self.device)
-        batch = self.rows[rows]
+        batch = (self.rows if self.clean is None else self.clean)[rows]
         self.method.follow()
         anchors = self._view(batch, 0)
         keys = self.labels[rows] if self.method.supervised else self._view(batch, 1)
@@ -136,10 +139,12 @@ class Training:
         return (loss + self._loss(keys, anchors)) / 2 if self.settings.symmetric else loss
 
     def _view(self, batch: Tensor, which: int) -> Tensor:
-        """One view of a batch, with InputMix where set."""
+        """Return one view of a batch, with InputMix where set."""
         s = self.settings
-        view = self.views(batch, which, self.streams.views) if s.augment else self.views.clean(batch)
-        return mixing.inputmix(view, s.inputmix, groups=s.groups, generator=self.streams.mixing) if s.inputmix else view
+        view = self.views(batch, which, self.streams.views) if self.clean is None else batch
+        if not s.inputmix:
+            return view
+        return mixing.inputmix(view, s.inputmix, groups=s.groups, generator=self.streams.mixing)
 
     def _loss(self, anchors: Tensor, keys: Tensor) -> Tensor:
         s = self.settings
@@ -156,7 +161,7 @@ class Training:
             return loss(torch.arange(len(anchors), device=self.device)).mean()
         return mixing.mixed_loss(loss, mixture.partner, mixture.lam)
 
-    def run_step(self, progress: Progress) -> None:
+    def run_step(self) -> None:
         """Train on the next batch; after an epoch's last, which may leave rows over, add a line to the history.
 
         Raises:
@@ -168,28 +173,32 @@ class Training:
             self.total.zero_()
         rows = self.order[self.step * self.settings.batch_size :][: self.settings.batch_size]
         rate = learning_rate(self.epoch * self.steps + self.step, self.steps, self.settings)
+        self.optimiser.param_groups[0]["lr"] = rate
         loss = self.step_loss(rows)
         loss.backward()
-        self.optimiser.step(rate)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
         self.total += loss.detach()
         self.step += 1
-        progress.advance(len(rows))
-        if self.device.type == "cpu" or self.step % LOOK_EVERY == 0 or self.step == self.steps:
+        if self.device.type == "cpu" or self.step % CHECK_EVERY == 0 or self.step == self.steps:
             self.check()
         if self.step == self.steps:
             self.check_all()
             self.epoch, self.step = self.epoch + 1, 0
             mean = float(self.total) / self.steps
             self.history.append({"epoch": self.epoch, "loss": mean, "learning_rate": rate, **self._monitor()})
-            progress.epoch(self.epoch, mean)
+
+    def done(self) -> int:
+        """Return the items trained on so far, of ``self.items``."""
+        return (self.epoch * self.steps + self.step) * self.settings.batch_size
 
     def check(self) -> None:
-        """Raise UserError where a loss of this epoch was not finite; waits for the device."""
+        """Raise UserError where a loss of this epoch was not finite; synchronises."""
         if not math.isfinite(float(self.total)):
             self._diverged("the loss is")
 
     def check_all(self) -> None:
-        """Raise UserError where the loss or any weight, statistic or key is not finite: it is neither to be saved nor judged."""
+        """Raise UserError where the loss, a weight, a statistic or a key is not finite; such a state is not saved."""
         self.check()
         if not all(bool(tensor.isfinite().all()) for tensor in self.method.state_dict().values()):
             self._diverged("weights are")
@@ -202,12 +211,11 @@ class Training:
         )
 
     def _monitor(self) -> dict[str, float]:
-        """kNN accuracy on the validation rows, and spread of the features, every ``knn_every`` epochs and at the end."""
+        """Return kNN accuracy on validation rows and spread of features, every ``knn_every`` epochs and at the end."""
         if self.epoch % self.settings.knn_every and self.epoch < self.settings.epochs:
             return {"knn_validation": math.nan, "feature_std": math.nan, "collapsed": math.nan}
         data = self.dataset
-        encode = partial(extract, self.method.encoder, self.views)
-        fit, validation = encode(data.fit), encode(data.validation)
+        fit, validation = (extract(self.method.encoder, inputs) for inputs in self._watched)
         accuracy = knn_accuracy(fit, data.fit_labels, validation, data.validation_labels, neighbours=MONITOR_NEIGHBOURS)
         spread = feature_std(fit)
         if spread < COLLAPSED:
@@ -215,9 +223,12 @@ class Training:
         return {"knn_validation": accuracy, "feature_std": spread, "collapsed": int(spread < COLLAPSED)}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """All that a later process needs to go on as if nothing had happened: tensors by name, and the rest."""
+        """Return all that a later process needs to continue as if nothing had happened: tensors by name, and facts."""
         tensors = {f"method.{name}": tensor for name, tensor in self.method.state_dict().items()}
-        tensors |= {f"velocity.{k}": velocity for k, velocity in enumerate(self.optimiser.velocity)}
+        for number, parameter in enumerate(self.optimiser.param_groups[0]["params"]):
+            velocity = self.optimiser.state[parameter].get("momentum_buffer")
+            if velocity is not None:  # None before the first step
+                tensors[f"velocity.{number}"] = velocity
         tensors |= {f"stream.{name}": generator.get_state() for name, generator in self.streams._asdict().items()}
         facts = {"epoch": self.epoch, "step": self.step, "seconds": self.seconds, "history": self.history}
         return tensors | {"order": self.order, "total": self.total}, facts
@@ -225,62 +236,62 @@ class Training:
     def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Take over what `state` returned."""
         self.method.load_state_dict({name[7:]: tensor for name, tensor in tensors.items() if name.startswith("method.")})
-        for k, velocity in enumerate(self.optimiser.velocity):
-            velocity.copy_(tensors[f"velocity.{k}"])
+        for number, parameter in enumerate(self.optimiser.param_groups[0]["params"]):
+            if (velocity := tensors.get(f"velocity.{number}")) is not None:
+                self.optimiser.state[parameter]["momentum_buffer"] = velocity.to(self.device)
         for name, generator in self.streams._asdict().items():
             generator.set_state(tensors[f"stream.{name}"])
         self.order = tensors["order"]
         self.total.copy_(tensors["total"])
-        self.epoch, self.step, self.seconds, self.history = (facts[key] for key in ("epoch", "step", "seconds", "history"))
+        self.epoch, self.step, self.seconds, self.history = (
+            facts[key] for key in ("epoch", "step", "seconds", "history")
+        )
 
 
-def run(training: Training, label: str, resume: Path) -> None:
-    """Train to the end, from where ``resume`` was left if that file is there; save there now and then.
+def run(
+    training: Training,
+    label: str,
+    save: Callable[[dict[str, Tensor], dict[str, Any]], None] = lambda tensors, facts: None,
+    save_seconds: float = math.inf,
+    report: Report = silent,
+    ended: Callable[[], bool] = lambda: False,
+) -> None:
+    """Train to the end.
 
     Args:
-        label: what progress is shown for. resume: the caller removes it once the result is safe.
+        label: what errors name. save: takes the training's state, every ``save_seconds`` and on a signal.
+        ended: says whether to save and stop, as a signal does.
 
     Raises:
-        UserError: a ``resume`` file that no training saved; a loss that is not finite; no memory left.
-        Stopped: SIGINT or SIGTERM came; the step was finished and the state saved.
+        UserError: a loss that is not finite.
+        Stopped: SIGINT or SIGTERM came, or ``ended``; the step was finished and the state saved.
     """
-    epochs, every = training.settings.epochs, save_seconds()
-    with Progress(label, training.items_per_epoch * epochs, epochs) as progress, resuming.noted_signals() as signals:
-        if saved := resuming.load(resume):
-            training.load_state(*saved)
-            progress.resumed(training.epoch, training.epoch * training.items_per_epoch + training.step * training.settings.batch_size)
-        began, before = time.monotonic(), training.seconds
-        last = began
+    began, before, epochs = time.monotonic(), training.seconds, training.settings.epochs
+    last, text = began, "starting"
+    report(training.done(), training.items, text)
+    with noted_signals() as signals:
         while training.epoch < epochs:
-            with _told(training, label, resume):
-                training.run_step(progress)
-                now = time.monotonic()
-                training.seconds = before + now - began
-                if signals or now - last >= every:
-                    training.check_all()
-                    resuming.save(*training.state(), resume)
-                    last = time.monotonic()
-            if signals:
-                raise Stopped(signals[0], f"{label}: stopped after epoch {training.epoch}, step {training.step}; run it again to continue")
-
-
-@contextmanager
-def _told(training: Training, label: str, resume: Path) -> Iterator[None]:
-    """Say which training an error ended, and what can be done."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{label}: {error}; last good state: {resume if resume.exists() else 'none was saved'}") from None
-    except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "can't allocate memory" not in str(error):
-            raise
-        raise UserError(
-            f"{label}: out of memory at batch_size = {training.settings.batch_size}: lower it, or the encoder's width"
-        ) from None
+            try:
+                training.run_step()
+            except UserError as error:
+                raise UserError(f"{label}: {error}") from None
+            now = time.monotonic()
+            training.seconds = before + now - began
+            stop = bool(signals) or ended()
+            if stop or now - last >= save_seconds:
+                training.check_all()
+                save(*training.state())
+                last = time.monotonic()
+            if stop:
+                number = signals[0] if signals else signal.SIGTERM
+                raise Stopped(number, f"{label}: stopped after epoch {training.epoch}, step {training.step}")
+            if training.step == 0:
+                text = f"epoch {training.epoch}/{epochs}, loss {training.history[-1]['loss']:.4f}"
+            report(training.done(), training.items, text)
 
 
 def history_csv(history: list[dict[str, float]]) -> str:
-    """The history as a table, one row an epoch; figures not taken in an epoch are empty."""
+    """Return the history as a table, one row an epoch; values not taken in an epoch are empty."""
     lines = [",".join(history[0])]
     lines += [",".join("" if math.isnan(value) else repr(value) for value in row.values()) for row in history]
     return "\n".join(lines) + "\n"

@@ -9,7 +9,7 @@ import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -79,6 +79,9 @@ Momentum = Annotated[float, Within(0.0, 0.99999)]
 Fraction = Annotated[float, Within(0.0, 1.0)]
 Share = Annotated[float, Within(0.0, 1.0, inside=True)]
 Below = Annotated[float, Within(0.0, 0.99)]
+Positive = Annotated[float, Within(0.001, 1000.0)]
+Alpha = Annotated[float, Within(0.01, 1000.0)]  # below, Gamma variables leave what a float64 can hold
+Head = Literal["linear", "mlp", "mlpbn", "mlpbn1"]
 
 
 def rising(name: str, values: list[int], epochs: int) -> None:
@@ -122,7 +125,7 @@ def entry(block: Mapping[str, Any], key: str, where: str) -> Any:
     return block[key]
 
 
-# what pydantic says in its own words, in ours
+# pydantic's messages, reworded
 WORDS = {
     "dict_type": "must be a block of keys",
     "model_type": "must be a block of keys",
@@ -134,65 +137,59 @@ WORDS = {
 }
 
 
-def validated(model: type[Model], raw: Mapping[str, Any], file: str, origin: Mapping[str, str] | None = None, whole: str = "") -> Model:
-    """Validate; of several errors the first is told, in one line: file, key, value, what is allowed.
+def validated(
+    model: type[Model], raw: Any, file: str, origin: Mapping[str, str] | None = None, whole: str = ""
+) -> Model:
+    """Validate a block of settings.
 
     Args:
-        origin: the block that each key came from, where there are several. whole: the block of all other keys.
+        origin: the block that each dotted key came from, where there are several. whole: the block of all
+            other keys.
+
+    Raises:
+        UserError: the first of the errors, in one line: file, key, value, what is allowed.
     """
     try:
         return model.model_validate(raw)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-    kind, context, value = first["type"], first.get("ctx", {}), first["input"]
-    keys = [str(part) for place, part in enumerate(first["loc"]) if not _is_tag(first["loc"], place)]
-    message = WORDS.get(kind, first["msg"].removeprefix("Value error, ").replace("Input should be", "must be"))
-    if kind == "extra_forbidden":
-        known = [name for name in _fields(model, first["loc"][:-1]) if name != "mix"]  # the name of a cell
-        message = f"unknown key{nearest(keys[-1], known)}" + (f"; allowed: {', '.join(known)}" if known else "")
-    elif kind == "literal_error":
-        allowed = str(context["expected"]).replace(" or ", ", ").replace("'", "").split(", ")
-        message += nearest(value, allowed)
-    elif kind in ("union_tag_invalid", "union_tag_not_found"):
-        keys.append(str(context["discriminator"]).strip("'"))
-        tags = str(context.get("expected_tags", "")).replace("'", "").split(", ")
-        value = context.get("tag")
-        message = f"must be one of {', '.join(tags)}{nearest(value, tags)}" if value else "is missing"
-    elif kind in ("too_short", "too_long"):
-        wanted, bound = (context["min_length"], "at least") if kind == "too_short" else (context["max_length"], "at most")
-        message = f"must have {bound} {wanted} {'entry' if wanted == 1 else 'entries'}"
-    # of what does not fit together, the message names the first key
-    prefix = (origin or {}).get(keys[0] if keys else message.split()[0], whole)
+    wrong_key = first["loc"][-1:] == ("[key]",)
+    keys = [str(part) for part in first["loc"] if part != "[key]"]
+    message = _reworded(first, model, keys)
+    place = ".".join(keys) or message.split()[0]  # of what does not fit together, the message names the first key
+    prefixes = [".".join(place.split(".")[:size]) for size in range(place.count(".") + 1, 0, -1)]
+    prefix = next((origin[key] for key in prefixes if origin and key in origin), whole)
     if not keys and prefix != whole:
         message += f" (in {whole})"
     key = ".".join(filter(None, [prefix, *keys]))
-    if first["loc"] and first["loc"][-1] == "[key]":
-        kind, message = "value_error", f"unknown key; {message}"
-    equals = "" if message == "is missing" or kind == "value_error" else f" = {shown(value)}"
-    raise UserError(f"{file}: {key or 'top level'}{equals}: {message}") from None
+    if wrong_key:
+        message = f"unknown key; {message}"
+    silent = wrong_key or message == "is missing" or first["type"] == "value_error"
+    value = "" if silent else f" = {shown(first['input'])}"
+    raise UserError(f"{file}: {key or 'top level'}{value}: {message}")
 
 
-def _is_tag(path: tuple[Any, ...], place: int) -> bool:
-    """Whether a part of pydantic's path is no key of the file: the kind of a block, or the mark of a wrong key."""
-    return path[place] == "[key]" or (place > 0 and path[place - 1] in ("encoder", "views", "source"))
+def _reworded(first: Any, model: type[BaseModel], keys: list[str]) -> str:
+    """Return what is allowed in place of a value, from one of pydantic's errors."""
+    kind, context = first["type"], first.get("ctx", {})
+    message = WORDS.get(kind, first["msg"].removeprefix("Value error, ").replace("Input should be", "must be"))
+    if kind == "extra_forbidden":
+        known = _fields(model, keys[:-1])
+        return f"unknown key{nearest(keys[-1], known)}" + (f"; allowed: {', '.join(known)}" if known else "")
+    if kind == "literal_error":
+        allowed = str(context["expected"]).replace(" or ", ", ").replace("'", "").split(", ")
+        return message + nearest(first["input"], allowed)
+    if kind in ("too_short", "too_long"):
+        wanted, limit = (
+            (context["min_length"], "at least") if kind == "too_short" else (context["max_length"], "at most")
+        )
+        return f"must have {limit} {wanted} {'entry' if wanted == 1 else 'entries'}"
+    return message
 
 
-def _fields(model: Any, path: tuple[Any, ...]) -> list[str]:
-    """The keys of the block at pydantic's ``path`` in ``model``."""
+def _fields(model: Any, path: list[str]) -> list[str]:
+    """Return the keys of the block at ``path`` in ``model``."""
     for part in path:
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            model = model.model_fields[part].annotation if part in model.model_fields else None
-        else:
-            model = _inner(model, part)
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
-
-
-def _inner(annotation: Any, part: Any) -> Any:
-    """What ``annotation`` has at ``part``: the member of a union with that kind, or the values of a mapping or list."""
-    arguments = [argument for argument in getattr(annotation, "__args__", ()) if argument is not type(None)]
-    for argument in arguments:
-        fields = getattr(argument, "model_fields", {})
-        for tag in ("kind", "name"):
-            if tag in fields and part in getattr(fields[tag].annotation, "__args__", ()):
-                return argument
-    return arguments[-1] if arguments else None
+        fields = getattr(model, "model_fields", {})
+        model = fields[part].annotation if part in fields else (getattr(model, "__args__", None) or (None,))[-1]
+    return list(getattr(model, "model_fields", {}))

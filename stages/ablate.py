@@ -1,58 +1,39 @@
-"""Train and judge what an ablation asks for: data/ablations/<ablation>/<dataset>/<seed>, one file a training.
+"""Train and evaluate the variants of an ablation on one data set: data/ablations/<ablation>/<dataset>.
 
-A file is named by the hash of everything that its training and evaluation depend on, and DVC leaves the folder in place
-(``persist``): whatever an ablation's list gains, nothing that already ran runs again.
+Trainings that the store has, those of the grid among them, are taken from there.
 """
 
-import hashlib
-import json
-
-from imix import settings
+from imix import paths, running
 from imix.errors import exit_cleanly
-from imix.files import DATA, ablation_folder, write_json
-from stages import arguments, say
+from imix.files import write_json
+from imix.settings import resolved
+from stages import announce, arguments
 
 
 def main() -> None:
-    """Train the variants of one ablation on one data set with one seed that are not there yet; remove those not asked for."""
-    args = arguments(__doc__, "ablation", "dataset", "seed")
-    asked = settings.read(settings.Variants, args.ablation, args.dataset, code="ablate", folder=settings.ABLATIONS)
-    judged = asked.evaluation
+    """Run one ablation on one data set."""
+    args = arguments(__doc__, "ablation", "dataset")
+    asked = resolved.read("ablations", args.ablation, args.dataset)
+    folder, label = paths.ablation(args.ablation, args.dataset), f"ablate {args.ablation} {args.dataset}"
+    if not asked["variants"]:
+        announce(label, "not asked for on this data set", folder)
+        write_json(folder / "variants.json", {})
+        return
+    running.start_server()
 
-    import torch
+    from imix import jobs, runtime
 
-    from imix import evaluation, pretraining, resuming, runtime
-    from imix.datasets import load
-    from imix.views import make_views
-
-    folder = ablation_folder(args.ablation, args.dataset, args.seed)
-    say(f"ablate {args.ablation} {args.dataset} {args.seed}", f"{len(asked.variants)} trainings", folder)
-    device = runtime.configure()
-    dataset = load(DATA / args.dataset / "tensors", device)
-    views = make_views(judged.views, dataset)
-    code = settings.fingerprint("ablate")
-    files = set()
-    for variant in asked.variants:
-        cell = variant.pretraining()
-        identity = {**vars(args), "method": variant.method, "mix": variant.mix, "value": variant.value, "settings": cell.model_dump()}
-        inputs = json.dumps([identity, judged.model_dump(), code, dataset.sha256, torch.__version__], sort_keys=True)
-        target = folder / f"{variant.value}.{variant.method}.{variant.mix}.{hashlib.sha256(inputs.encode()).hexdigest()[:16]}.json"
-        files.add(target)
-        if target.exists():
-            continue
-        resume = resuming.resume_path(identity, dataset.sha256, device)
-        label = f"ablate {args.ablation} {args.dataset} {variant.method} {variant.mix} {variant.value} {args.seed}"
-        resuming.claim(resume, label)
-        training = pretraining.Training(dataset, variant.method, cell, args.seed)
-        pretraining.run(training, label, resume)
-        encoder = training.method.encoder
-        result = runtime.provenance(identity, dataset.card, device, training.seconds)
-        result["size"] = {"parameters": sum(p.numel() for p in encoder.parameters()), "rows": len(training.rows)}
-        result["figures"] = evaluation.evaluate(encoder, views, dataset, judged.probe, args.seed)
-        write_json(target, result)
-        resume.unlink(missing_ok=True)
-    for path in set(folder.iterdir()) - files:  # a killed run's unfinished one included
-        path.unlink()
+    announce(label, f"{len(asked['variants'])} variants, {len(asked['seeds'])} seeds", folder)
+    tasks = [
+        running.Task(
+            f"{label} {variant['value']} {' '.join(variant['cell'][1:])} seed {seed}",
+            jobs.variant,
+            (paths.Cell(*variant["cell"]), variant["value"], variant, asked["evaluation"], seed, folder),
+        )
+        for variant in asked["variants"]
+        for seed in asked["seeds"]
+    ]
+    running.run(label, tasks, runtime.workers())
 
 
 if __name__ == "__main__":

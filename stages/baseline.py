@@ -1,40 +1,30 @@
-"""Judge raw inputs, an untrained encoder and one trained with labels by the same probe, with every seed of the latter.
+"""Evaluate raw inputs and an untrained encoder by the same probe: data/metrics/<dataset>/baseline/<kind>/<seed>.json."""
 
-Writes data/metrics/<dataset>/baseline/<kind>/<seed>.json.
-"""
-
-from imix import settings
+from imix import paths, running
 from imix.errors import exit_cleanly
-from imix.files import DATA, baseline_folder, encoder_folder, write_json
-from stages import arguments, say, tell
+from imix.settings import resolved
+from stages import announce, arguments
 
 
 def main() -> None:
     """Evaluate the baselines of one data set."""
-    args = arguments(__doc__, "dataset")
-    asked = settings.read(settings.Evaluation, args.dataset, "baseline", code="baseline")
+    dataset = arguments(__doc__, "dataset").dataset
+    running.start_server()
+    asked = resolved.read(dataset, "baseline")
 
-    import torch
-    from torch import nn
+    from imix import jobs, runtime
 
-    from imix import checkpoints, resuming, runtime
-    from imix.datasets import load
-    from imix.evaluation import judge
-
-    cell = (args.dataset, *settings.SUPERVISED)
-    encoders = checkpoints.seeds(encoder_folder(*cell))
-    label, target = f"baseline {args.dataset}", baseline_folder(args.dataset)
-    say(label, "raw inputs, an untrained encoder and one trained with labels", target)
-    dataset = load(DATA / args.dataset / "tensors", runtime.configure())
-    for seed, path in encoders.items():
-        resuming.forget(*cell, seed)
-        torch.manual_seed(seed)
-        untrained, _ = checkpoints.build(asked, dataset)
-        supervised, _ = checkpoints.load(path, dataset)
-        for kind, encoder in {"raw": nn.Flatten(), "untrained": untrained, "supervised": supervised}.items():
-            figures = judge(encoder, dataset, asked, seed)
-            write_json(target / kind / f"{seed}.json", figures)
-            tell(f"{label} {kind}", seed, figures)
+    label, target = f"baseline {dataset}", paths.baseline(dataset)
+    announce(label, "raw inputs and an untrained encoder", target)
+    given = asked["settings"], asked["code"]["evaluation"]
+    tasks = [
+        running.Task(
+            f"{label} {kind} seed {seed}", jobs.baseline, (kind, dataset, *given, seed, target / kind / f"{seed}.json")
+        )
+        for kind in ("raw", "untrained")
+        for seed in asked["seeds"]
+    ]
+    running.run(label, tasks, runtime.workers())
 
 
 if __name__ == "__main__":

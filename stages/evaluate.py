@@ -1,37 +1,36 @@
-"""Judge a cell's encoders on frozen features, every seed's: data/metrics/<dataset>/<method>/<mix>/<seed>.json.
+"""Evaluate a cell's encoders on frozen features: data/metrics/<cell>/<seed>.json.
 
-With ``--pretrained_on`` those of another data set: data/metrics/<dataset>/from_<pretrained on>/<method>/<mix>/<seed>.json.
+With ``--pretrained_on``, evaluate the encoders of another data set.
 """
 
-from imix import settings
+from imix import paths, running
 from imix.errors import UserError, exit_cleanly
-from imix.files import DATA, encoder_folder, metrics_folder, write_json
-from stages import arguments, say, tell
+from imix.settings import resolved
+from stages import announce, arguments
 
 
 def main() -> None:
     """Evaluate one cell."""
-    args = arguments(__doc__, "dataset", "method", "mix", optional=["pretrained_on"])
+    args = arguments(__doc__, *paths.Cell._fields, optional=["pretrained_on"])
+    source = args.pretrained_on or args.dataset
     if args.pretrained_on == args.dataset:
-        raise UserError(f"--pretrained_on = {args.dataset!r}: must be another data set than --dataset")
-    asked = settings.read(settings.Evaluation, args.dataset, "evaluate", code="evaluate")
+        raise UserError(f"--pretrained_on = {source!r}: must be another data set than --dataset")
+    running.start_server()
+    asked = resolved.read(args.dataset, "evaluate")
 
-    from imix import checkpoints, resuming, runtime
-    from imix.datasets import load
-    from imix.evaluation import judge
+    from imix import checkpoints, jobs, runtime
 
-    cell = (args.pretrained_on or args.dataset, args.method, args.mix)
-    encoders = checkpoints.seeds(encoder_folder(*cell))
-    label = f"evaluate {' '.join(cell)}" + (f" on {args.dataset}" if args.pretrained_on else "")
-    target = metrics_folder(args.dataset, args.method, args.mix, args.pretrained_on)
-    say(label, "linear evaluation, kNN, collapse", target)
-    dataset = load(DATA / args.dataset / "tensors", runtime.configure())
-    for seed, path in encoders.items():
-        resuming.forget(*cell, seed)
-        encoder, _ = checkpoints.load(path, dataset)
-        figures = judge(encoder, dataset, asked, seed)
-        write_json(target / f"{seed}.json", figures)
-        tell(label, seed, figures)
+    cell = paths.Cell(args.dataset, args.augmentation, args.method, args.mix)
+    encoders = checkpoints.seeds(paths.encoders(cell._replace(dataset=source)))
+    target = paths.metrics(cell, args.pretrained_on)
+    label = f"evaluate {cell}" + (f" pretrained on {source}" if args.pretrained_on else "")
+    announce(label, "linear evaluation, kNN, collapse", target)
+    given = asked["settings"], asked["code"]["evaluation"]
+    tasks = [
+        running.Task(f"{label} seed {seed}", jobs.evaluate, (path, cell.dataset, *given, seed, target / f"{seed}.json"))
+        for seed, path in encoders.items()
+    ]
+    running.run(label, tasks, runtime.workers())
 
 
 if __name__ == "__main__":

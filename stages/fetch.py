@@ -1,19 +1,19 @@
 """Bring a data set's source into data/<dataset>/raw."""
 
-from imix import settings
-from imix.datasets import source_module, write_checksums
+from imix import paths, plugins
+from imix.dataset import write_checksums
 from imix.errors import exit_cleanly
-from imix.files import DATA
-from stages import arguments, say
+from imix.settings import resolved
+from stages import announce, arguments
 
 
 def main() -> None:
     """Fetch one data set."""
     dataset = arguments(__doc__, "dataset").dataset
-    source = settings.read(settings.Source, dataset, "source").root
-    folder = DATA / dataset / "raw"
-    say(f"fetch {dataset}", f"from {source.name}", folder)
-    source_module(source.name).fetch(source, folder)
+    settings = resolved.read(dataset, "source")["settings"]
+    module, folder = plugins.find("datasets", settings["name"]), paths.DATA / dataset / "raw"
+    announce(f"fetch {dataset}", f"from {settings['name']}", folder)
+    module.fetch(module.Source.model_validate(settings), folder)
     write_checksums(folder)
 
 

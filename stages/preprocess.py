@@ -2,24 +2,24 @@
 
 import json
 
-from imix import settings
-from imix.datasets import check_checksums, save, source_module
+from imix import paths, plugins
+from imix.dataset import check_checksums, save
 from imix.errors import exit_cleanly
-from imix.files import DATA
-from stages import arguments, say
+from imix.settings import resolved
+from stages import announce, arguments
 
 
 def main() -> None:
     """Preprocess one data set."""
     dataset = arguments(__doc__, "dataset").dataset
-    source = settings.read(settings.Source, dataset, "source").root
-    rows = settings.read(settings.ROWS[source.name], dataset, "rows")
-    raw, folder = DATA / dataset / "raw", DATA / dataset / "tensors"
-    record = raw / "source.json"  # archives: what was found
-    say(f"preprocess {dataset}", "tensors, splits, statistics", folder)
+    settings, chosen = (resolved.read(dataset, name)["settings"] for name in ("source", "rows"))
+    module, raw, folder = plugins.find("datasets", settings["name"]), paths.DATA / dataset / "raw", paths.tensors(dataset)
+    announce(f"preprocess {dataset}", "tensors, splits, statistics", folder)
     check_checksums(raw)
+    record = raw / "source.json"  # archives: what was found
     found = json.loads(record.read_text()) if record.exists() else {}
-    save(source_module(source.name).read(source, rows, raw), folder, {"source": source.model_dump() | found, "chosen": rows.model_dump()})
+    splits = module.read(module.Source.model_validate(settings), module.Rows.model_validate(chosen), raw)
+    save(splits, folder, {"source": settings | found, "chosen": chosen, "origin": module.ORIGIN})
 
 
 if __name__ == "__main__":

@@ -1,81 +1,78 @@
-"""What is asked: the grid, the probe, transfers, projections and ablations; and the whole of params.yaml."""
+"""What is asked: the grid, transfers, projections and ablations; and the whole of params.yaml."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from imix.schema import Count, Epochs, Line, Momentum, Name, Rate, Seed, Strict, Within, once, rising
-from imix.settings.rows import Archive, Checksum, Data
-from imix.settings.training import PRETRAINING, Contrastive, Domain, Method, Mix, Pretraining
+from imix.methods.base import Augmentation, Mix
+from imix.paths import Cell
+from imix.schema import Line, Name, Seed, Strict, Within, once
 
-SUPERVISED = ("supervised", "none")  # method and mix of the cell that every data set gets: what contrast is judged against
+SUPERVISED = "supervised"  # the method that is no part of grid.methods but of grid.supervised
 
 
 class Grid(Strict):
-    """What runs: every data set with every method, mix and seed; ``name`` is its folder in reports/.
+    """What runs: every data set, augmented and clean, with every method, mix and seed.
 
-    Beside them stand the baselines: raw inputs, an untrained encoder, and one trained with labels (`SUPERVISED`).
+    ``name`` is the study's folder in reports/. Beside the grid, every data set has its baselines: raw inputs,
+    an untrained encoder, and training with labels, with the mixes of ``supervised``.
     """
 
     name: Name
     datasets: Annotated[list[Name], Field(min_length=1)]
-    methods: Annotated[list[Contrastive], Field(min_length=1)]
+    augmentation: Annotated[list[Augmentation], Field(min_length=1)]
+    methods: Annotated[list[Name], Field(min_length=1)]
     mixes: Annotated[list[Mix], Field(min_length=1)]
+    supervised: list[Mix]
     seeds: Annotated[list[Seed], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _no_duplicates(self) -> "Grid":
+    def _possible(self) -> "Grid":
         for axis, values in self:
             if isinstance(values, list):
                 once(axis, values)
         if self.name in ("ablations", "projections"):
             raise ValueError(f"name {self.name!r}: reports/{self.name} holds other things; take another name")
+        if SUPERVISED in self.methods:
+            raise ValueError("methods must not name supervised: supervised lists its mixes")
         return self
 
-    def cells(self) -> list[tuple[str, str]]:
-        """Method and mix of every training that a data set gets."""
-        return [*((method, mix) for method in self.methods for mix in self.mixes), SUPERVISED]
+    def cells(self) -> list[Cell]:
+        """Return the cells of contrastive training."""
+        return [
+            Cell(dataset, augmentation, method, mix)
+            for dataset in self.datasets
+            for augmentation in self.augmentation
+            for method in self.methods
+            for mix in self.mixes
+        ]
 
-
-class Probe(Strict):
-    """Linear evaluation and kNN on frozen features."""
-
-    rates: Annotated[list[Rate], Field(min_length=1, max_length=100)]  # learning rates, each x batch_size / 256
-    epochs: Epochs
-    batch_size: Count
-    momentum: Momentum
-    milestones: list[Epochs]  # epochs at which the rate is multiplied by 0.2
-    copies: Annotated[int, Within(0, 1_000)]  # augmented copies of the training rows (pad 4, crop, flip); 0 = the clean rows
-    flip: bool  # whether those copies are flipped
-    neighbours: Count  # k of the kNN
-    seed: Seed  # plus the training's seed: initial weights and order of the rows
-
-    @model_validator(mode="after")
-    def _possible(self) -> "Probe":
-        rising("milestones", self.milestones, self.epochs)
-        once("rates", self.rates)
-        return self
-
-
-class Evaluation(Domain):
-    """How all encoders of a data set are judged: the probe, and its recipe's views; ``encoder`` is the untrained baseline's."""
-
-    probe: Probe
+    def supervised_cells(self) -> list[Cell]:
+        """Return the cells of training with labels."""
+        return [
+            Cell(dataset, augmentation, SUPERVISED, mix)
+            for dataset in self.datasets
+            for augmentation in self.augmentation
+            for mix in self.supervised
+        ]
 
 
 class Ablation(Strict):
     """One question, asked of any data set: the same trainings with something changed."""
 
     question: Line
-    methods: Annotated[list[Method], Field(min_length=1)]
-    mixes: Annotated[list[Mix], Field(min_length=1)]
-    axis: Literal["parameters", "rows", "epochs", "alpha"] | None = None  # what the values differ in, if it is a number
-    values: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]  # changes to a cell; "x0.5" multiplies the number, or numbers, there
+    datasets: Annotated[list[Name], Field(min_length=1)] | None = None  # by default those of `ablations`
+    augmentation: Annotated[list[Augmentation], Field(min_length=1)] = ["augmented"]
+    methods: Annotated[list[Name], Field(min_length=1)] = ["npair", "moco", "byol"]
+    mixes: Annotated[list[Mix], Field(min_length=1)] = ["none", "imix"]
+    axis: Literal["parameters", "rows", "epochs", "alpha"] | None = None  # what the values differ in, if a number
+    # changes to a cell by name; "x0.5" multiplies a number, or all numbers of a list
+    values: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _no_duplicates(self) -> "Ablation":
-        once("methods", self.methods)
-        once("mixes", self.mixes)
+        for axis in ("datasets", "augmentation", "methods", "mixes"):
+            once(axis, getattr(self, axis) or [])
         return self
 
 
@@ -84,14 +81,12 @@ class Ablations(Strict):
 
     run: list[Name]
     datasets: list[Name]
-    seeds: list[Seed]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _possible(self) -> "Ablations":
+    def _no_duplicates(self) -> "Ablations":
         for axis, values in self:
             once(axis, values)
-        if self.run and not (self.datasets and self.seeds):
-            raise ValueError("run names ablations, but datasets or seeds are empty; let run be [] for none")
         return self
 
 
@@ -111,7 +106,7 @@ class Transfer(Strict):
 class Projection(Strict):
     """How test features are drawn in two dimensions (t-SNE), those of the grid's first seed."""
 
-    rows: Annotated[int, Within(50, 1_000_000)]  # about so many test rows
+    rows: Annotated[int, Within(50, 1_000_000)]  # test rows at most
     perplexity: Annotated[float, Within(1.0, 10_000.0)]
     seed: Seed
 
@@ -122,46 +117,14 @@ class Projection(Strict):
         return self
 
 
-class Variant(Strict):
-    """One training of an ablation, resolved."""
-
-    method: Method
-    mix: Mix
-    value: Name
-    settings: dict[str, Any]
-
-    def pretraining(self) -> Pretraining:
-        """The settings, as their method's class."""
-        return PRETRAINING[self.method].model_validate(self.settings)
-
-
-class Variants(Strict):
-    """All trainings of an ablation on one data set, and how they are judged."""
-
-    question: str
-    axis: str | None
-    evaluation: Evaluation
-    variants: list[Variant]
-
-
-class Verification(Strict):
-    """What an archive's bytes are held against."""
-
-    checksum: Checksum
-
-
 class Params(Strict):
-    """The whole of params.yaml."""
+    """The whole of params.yaml. `imix.settings.merging` says how ``defaults`` and ``recipe`` merge."""
 
     grid: Grid
-    sources: dict[Archive, Verification]
-    data: dict[Name, Data]
-    pretrain: dict[str, Any]
-    method: dict[Method, dict[str, Any]]
-    recipe: dict[Name, dict[str, Any]]
-    cell: dict[Name, dict[Method, dict[Mix, dict[str, Any]]]]
-    probe: dict[Name, Probe]
+    ablations: Ablations
     transfer: Transfer
     projection: Projection
-    ablations: Ablations
+    data: dict[Name, dict[str, Any]]
+    defaults: dict[str, Any]
+    recipe: dict[Name, dict[str, Any]]
     ablation: dict[Name, Ablation]

@@ -1,0 +1,1 @@
+"""The methods, one module each: its settings, its module, its title."""

@@ -1,0 +1,117 @@
+"""The files of resolved settings, one or more per stage, which tell DVC what is stale.
+
+Each holds "settings" and, for stages that run code of ours on data, "code": the fingerprints of that code. A
+stage depends on its file, and so reruns when, and only when, a setting that it uses, its code or its data
+has changed.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from imix import identity
+from imix.errors import UserError
+from imix.files import write_json
+from imix.paths import SETTINGS, Cell
+from imix.settings.merging import Block, ablation_datasets, data, evaluation, resolve, variants
+from imix.settings.study import Params
+
+AGAIN = "`dvc repro settings` writes the settings of everything in params.yaml's grid"
+
+
+def resolved(params: Params) -> dict[Path, Block]:
+    """Return the content of every file, by its path below ``data/settings``."""
+    grid, files = params.grid, {}
+    for dataset in grid.datasets:
+        files |= _dataset(params, dataset)
+    for cell in (*grid.cells(), *grid.supervised_cells()):
+        files[cell.path.with_suffix(".json")] = _cell(params, cell)
+    for name in params.ablations.run:
+        for dataset in grid.datasets:
+            files[Path("ablations", name, f"{dataset}.json")] = _ablation(params, name, dataset)
+    for name in ("grid", "transfer", "projection"):
+        files[Path(f"{name}.json")] = {"settings": getattr(params, name).model_dump()}
+    return files
+
+
+def _dataset(params: Params, dataset: str) -> dict[Path, Block]:
+    """Return what fetch, preprocess, evaluate and baseline need of a data set."""
+    module, source, rows, _ = data(params, dataset)
+    code = {"source": identity.source_code(source.name)}  # type: ignore[attr-defined]
+    asked = evaluation(params, dataset)
+    evaluates = {"evaluation": identity.evaluation_code(module.KIND)}
+    return {
+        Path(dataset, "source.json"): {"settings": source.model_dump(), "code": code | _job("fetch")},
+        Path(dataset, "rows.json"): {"settings": rows.model_dump(), "code": code | _job("preprocess")},
+        Path(dataset, "evaluate.json"): {"settings": asked, "code": evaluates | _job("evaluate")},
+        Path(dataset, "baseline.json"): {
+            "settings": asked,
+            "seeds": params.grid.seeds,
+            "code": evaluates | _job("baseline"),
+        },
+    }
+
+
+def _job(stage: str) -> dict[str, str]:
+    """Return the fingerprint of the script of a stage and of what it runs in a process per seed."""
+    return {"stage": identity.fingerprint(f"stages.{stage}", "imix.jobs", follow=False)}
+
+
+def _cell(params: Params, cell: Cell) -> Block:
+    kind = data(params, cell.dataset).module.KIND
+    return {
+        "settings": resolve(params, cell).model_dump(),
+        "seeds": params.grid.seeds,
+        "code": {"training": identity.training_code(cell.method, kind)} | _job("pretrain"),
+    }
+
+
+def _ablation(params: Params, name: str, dataset: str) -> Block:
+    """Return an ablation's variants on one data set; none where it does not run there."""
+    ablation = params.ablation[name]
+    runs = dataset in ablation_datasets(params, name)
+    kind = data(params, dataset).module.KIND
+    return {
+        "question": ablation.question,
+        "axis": ablation.axis,
+        "seeds": params.ablations.seeds,
+        "evaluation": {"settings": evaluation(params, dataset), "code": identity.evaluation_code(kind)},
+        "variants": [
+            {
+                "value": value,
+                "cell": list(cell),
+                "settings": settings.model_dump(),
+                "code": identity.training_code(cell.method, kind),
+            }
+            for cell, value, settings in (variants(params, name, dataset) if runs else ())
+        ],
+        "code": _job("ablate"),
+    }
+
+
+def write(params: Params, folder: Path = SETTINGS) -> None:
+    """Write every file below ``folder``, and remove all others there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for path, content in resolved(params).items():
+        write_json(folder / path, content)
+    for name in params.ablations.run:
+        if not ablation_datasets(params, name):
+            print(f"imix: ablation {name} is left out: none of its data sets is in grid.datasets", file=sys.stderr)
+
+
+def read(*name: str) -> Block:
+    """Read one of the files: ``read("mnist", "evaluate")``.
+
+    Raises:
+        UserError: no such file, or one that `write` did not write.
+    """
+    path = SETTINGS.joinpath(*name).with_suffix(".json")
+    try:
+        content = json.loads(path.read_bytes())
+        content["settings" if "settings" in content else "variants"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = "is not there" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+        raise UserError(f"{path}: {reason}; {AGAIN}") from None
+    return content
