@@ -79,6 +79,8 @@ Momentum = Annotated[float, Within(0.0, 0.99999)]
 Fraction = Annotated[float, Within(0.0, 1.0)]
 Share = Annotated[float, Within(0.0, 1.0, inside=True)]
 Below = Annotated[float, Within(0.0, 0.99)]
+Positive = Annotated[float, Within(0.001, 1000.0)]
+Alpha = Annotated[float, Within(0.01, 1000.0)]  # as imix.mixing.ALPHA_RANGE
 
 
 def rising(name: str, values: list[int], epochs: int) -> None:

@@ -119,7 +119,7 @@ def test_cutmix_counts_its_pixels(generator):
 
 def test_cutmix_pastes_one_rectangle(generator):
     for _ in range(50):
-        mixed, partner, lam = cutmix(torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 16, 12), 0.5, generator=generator)
+        mixed, partner, _ = cutmix(torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 16, 12), 0.5, generator=generator)
         pasted = {tuple((mixed[i, 0] != i).flatten().tolist()) for i in range(4) if partner[i] != i}
         assert len(pasted) <= 1
         for box in pasted:

@@ -1,117 +1,78 @@
-"""Encoders: residual networks with the CIFAR stem, and the tabular network with maxout (section 2).
+"""Residual networks with the CIFAR stem: torchvision's blocks behind a 3x3 convolution, no max-pool (section 2)."""
 
-The residual blocks are written here, not taken from torchvision, whose import costs every stage more than a
-second; the tests hold the two against each other.
-"""
-
-import itertools
 from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from imix.settings import MLPEncoder, ResNetEncoder
+from imix.schema import Strict, Within
 
-BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-BOTTLENECK_FROM = 50
-EXPANSION = 4  # of a bottleneck's channels
-
-
-def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> list[nn.Module]:
-    return [nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False), nn.BatchNorm2d(outputs)]
-
-
-class Residual(nn.Module):
-    """``relu(branch(x) + shortcut(x))``: the basic block (3x3, 3x3) or the bottleneck (1x1, 3x3, 1x1)."""
-
-    def __init__(self, inputs: int, channels: int, stride: int, bottleneck: bool) -> None:
-        super().__init__()
-        if bottleneck:
-            outputs = channels * EXPANSION
-            layers = [
-                *_convolution(inputs, channels, 1),
-                nn.ReLU(inplace=True),
-                *_convolution(channels, channels, 3, stride),
-                nn.ReLU(inplace=True),
-                *_convolution(channels, outputs, 1),
-            ]
-        else:
-            outputs = channels
-            layers = [*_convolution(inputs, channels, 3, stride), nn.ReLU(inplace=True), *_convolution(channels, channels, 3)]
-        self.branch = nn.Sequential(*layers)
-        same = stride == 1 and inputs == outputs
-        self.shortcut = nn.Identity() if same else nn.Sequential(*_convolution(inputs, outputs, 1, stride))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""
-        return torch.relu_(self.branch(x).add_(self.shortcut(x)))
+BLOCKS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
+    10: (BasicBlock, (1, 1, 1, 1)),
+    18: (BasicBlock, (2, 2, 2, 2)),
+    34: (BasicBlock, (3, 4, 6, 3)),
+    50: (Bottleneck, (3, 4, 6, 3)),
+    101: (Bottleneck, (3, 4, 23, 3)),
+    152: (Bottleneck, (3, 8, 36, 3)),
+}
 
 
 class ResNet(nn.Module):
-    """(N, C, H, W) -> (N, features): 3x3 stem without max-pool, four stages, global average; Kaiming init.
+    """(N, C, H, W) -> (N, features): stem, four stages of residual blocks, global average; Kaiming init.
 
-    ``width`` 64 and depth 18 or more are the standard networks; features = 8 x width, x 4 with bottlenecks.
+    Width 64 and depth 18 or more are the standard networks; features = 8 x width, x 4 with bottlenecks.
+
+    Args:
+        depth: a key of ``BLOCKS``. width: channels of the first stage. channels: of the input.
+        stem_stride: 1, or 2 to halve the image first.
+
+    Attributes:
+        features: width of the output.
+        blocks: the residual blocks, before which hidden features may be mixed.
     """
+
+    class Settings(Strict):
+        """Settings of a residual network."""
+
+        depth: Literal[10, 18, 34, 50, 101, 152]
+        width: Annotated[int, Within(1, 4096)]  # channels of the first stage; 64 is the standard
+        stem_stride: Literal[1, 2]
 
     def __init__(self, depth: int, width: int, channels: int, stem_stride: int) -> None:
         super().__init__()
-        bottleneck = depth >= BOTTLENECK_FROM
+        block, counts = BLOCKS[depth]
+        layers: list[nn.Module] = [_convolution(channels, width, 3, stem_stride), nn.ReLU(inplace=True)]
         inputs = width
-        layers = [*_convolution(channels, width, 3, stem_stride), nn.ReLU(inplace=True)]
-        for stage, blocks in enumerate(BLOCKS[depth]):
-            for block in range(blocks):
-                stride = 2 if stage > 0 and block == 0 else 1
-                layers.append(Residual(inputs, width * 2**stage, stride, bottleneck))
-                inputs = width * 2**stage * (EXPANSION if bottleneck else 1)
+        for stage, count in enumerate(counts):
+            planes = width * 2**stage
+            for place in range(count):
+                stride = 2 if stage > 0 and place == 0 else 1
+                same = stride == 1 and inputs == planes * block.expansion
+                shortcut = None if same else _convolution(inputs, planes * block.expansion, 1, stride)
+                layers.append(block(inputs, planes, stride, shortcut))
+                inputs = planes * block.expansion
         self.layers = nn.Sequential(*layers)
-        self.blocks = [layer for layer in layers if isinstance(layer, Residual)]  # those that hidden features can be mixed before
         self.features = inputs
+        self.blocks: list[nn.Module] = [layer for layer in layers if isinstance(layer, block)]
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @classmethod
+    def make(cls, settings: Settings, shape: Sequence[int], column_groups: Sequence[int] = ()) -> "ResNet":
+        """Make the network for inputs of ``shape`` (C, H, W); ``column_groups`` are for tabular networks."""
+        return cls(settings.depth, settings.width, shape[0], settings.stem_stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, features)."""
         return self.layers(x.contiguous(memory_format=torch.channels_last)).mean((2, 3))
 
 
-class TabularMLP(nn.Module):
-    """(N, columns) -> (N, features): each group of columns through its own Linear, four BN-ReLU layers, maxout over 4.
-
-    Widths: 64 per group; 2048-2048-4096-4096 and 8192 maxed to 2048, x ``width`` (section 2).
-
-    Args:
-        groups: the number of columns in each group, in order.
-    """
-
-    GROUP = 64  # outputs of each group's own layer
-    MAXOUT = 4
-
-    def __init__(self, groups: Sequence[int], width: float) -> None:
-        super().__init__()
-
-        def scaled(size: int) -> int:
-            return max(1, round(size * width))
-
-        self.groups = list(groups)
-        self.inputs = nn.ModuleList(nn.Linear(size, self.GROUP) for size in groups)
-        sizes = [self.GROUP * len(self.groups), *(scaled(size) for size in (2048, 2048, 4096, 4096))]
-        layers: list[nn.Module] = []
-        for inputs, outputs in itertools.pairwise(sizes):
-            layers += [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU(inplace=True)]
-        self.features = scaled(2048)
-        self.layers = nn.Sequential(*layers, nn.Linear(sizes[-1], self.features * self.MAXOUT))
-        self.blocks = [layer for layer in self.layers if isinstance(layer, nn.Linear)]  # those that hidden features can be mixed before
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, columns) -> (N, features)."""
-        embedded = [layer(columns) for layer, columns in zip(self.inputs, x.split(self.groups, dim=1), strict=True)]
-        return self.layers(torch.cat(embedded, dim=1)).unflatten(1, (self.MAXOUT, -1)).amax(1)
-
-
-def make_encoder(settings: ResNetEncoder | MLPEncoder, shape: Sequence[int], column_groups: Sequence[int]) -> ResNet | TabularMLP:
-    """Make the encoder for inputs of ``shape`` (without the batch): (C, H, W), or (columns,) in ``column_groups``."""
-    if isinstance(settings, MLPEncoder):
-        return TabularMLP(column_groups, settings.width)
-    return ResNet(settings.depth, settings.width, shape[0], settings.stem_stride)
+def _convolution(inputs: int, outputs: int, size: int, stride: int) -> nn.Sequential:
+    """Return a padded convolution with batch normalisation."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False), nn.BatchNorm2d(outputs)
+    )
