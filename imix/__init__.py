@@ -4,11 +4,33 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["beta", "cutmix", "inputmix", "mixed_loss", "mixup", "random_partners"]
+MODULES = ("mixing", "objectives")
+__all__ = [
+    "beta",
+    "cutmix",
+    "dirichlet",
+    "inputmix",
+    "mixed_loss",
+    "mixing",
+    "mixup",
+    "objectives",
+    "random_partners",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the operators, and torch with them, only when they are asked for: some stages need no torch."""
+    """Import the operators, and torch with them, on first use: some stages run without torch.
+
+    Raises:
+        AttributeError: an unknown name.
+    """
+    if name in MODULES:
+        return import_module(f"imix.{name}")
     if name in __all__:
         return getattr(import_module("imix.mixing"), name)
     raise AttributeError(f"module 'imix' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the lazy names too, for completion."""
+    return sorted([*globals(), *__all__])

@@ -1,9 +1,9 @@
-"""The losses as functions of embeddings.
+"""The losses as functions of embeddings (section 1).
 
-Each takes embeddings and returns *the loss as a function of the virtual label*: a callable from labels (N,)
-int64, places in the batch, to one loss per item (N,). Plain training evaluates it at the own label; i-Mix at
-the own and the partner's (`imix.mixing.mixed_loss`). MoCo's and BYOL's keys must come without a gradient.
-Losses are computed in float32, whatever the encoder's precision.
+Each function takes embeddings and returns *the loss as a function of the virtual label*: a callable that
+maps labels (N,) int64, positions in the batch, to per-item losses (N,). Plain training evaluates it at the
+own label; i-Mix at the own and the partner's (`imix.mixing.mixed_loss`). Keys of MoCo and BYOL must not
+require a gradient. Losses are computed in float32, whatever the encoder's precision.
 """
 
 from collections.abc import Callable
@@ -14,11 +14,31 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LabelLoss = Callable[[Tensor], Tensor]
+CONTRASTS = ("own", "batch")
+
+
+def _check_embeddings(**embeddings: Tensor) -> None:
+    """Raise ValueError unless all embeddings are (N, D) alike, with N at least 1."""
+    shapes = {name: tuple(z.shape) for name, z in embeddings.items()}
+    first = next(iter(shapes.values()))
+    if len(first) != 2 or not first[0] or len(set(shapes.values())) > 1:
+        found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise ValueError(f"{found}: must all be (N, D) of one shape, with N at least 1")
+
+
+def _check_constant(keys: Tensor) -> None:
+    if keys.requires_grad:
+        raise ValueError("keys require a gradient; they must be constants: compute them under torch.no_grad()")
+
+
+def _check_temperature(temperature: float) -> None:
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"temperature = {temperature}: must be positive and finite")
 
 
 def _logits(anchors: Tensor, keys: Tensor, temperature: float) -> Tensor:
-    """Products over the temperature, (..., N, D), (..., M, D) -> (..., N, M), in float32 under autocast, too."""
-    anchors = anchors / temperature  # which are fewer than the products
+    """Return products over the temperature, (..., N, D), (..., M, D) -> (..., N, M); float32 under autocast, too."""
+    anchors = anchors / temperature  # smaller than the matrix of products
     device = anchors.device.type
     # the meta device, on which costs are counted, has no autocast
     with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
@@ -30,8 +50,17 @@ def n_pair(anchors: Tensor, keys: Tensor, temperature: float, groups: int = 1) -
 
     Args:
         anchors, keys: (N, D), of any length; normalised here.
-        groups: equal blocks of the batch, each its own contrast set.
+        temperature: positive.
+        groups: equal blocks of the batch; each item is contrasted with the keys of its own block.
+
+    Raises:
+        ValueError: embeddings of different shapes, an empty batch, one that does not divide into groups, or
+            a temperature that is not positive.
     """
+    _check_embeddings(anchors=anchors, keys=keys)
+    _check_temperature(temperature)
+    if groups < 1 or len(anchors) % groups:
+        raise ValueError(f"groups = {groups}: must be at least 1 and divide the batch of {len(anchors)}")
     anchors, keys = (F.normalize(z.float(), dim=1).unflatten(0, (groups, -1)) for z in (anchors, keys))
     log_probability = F.log_softmax(_logits(anchors, keys, temperature), dim=2).flatten(0, 1)  # (N, N / groups)
     size = log_probability.shape[1]
@@ -43,11 +72,22 @@ def moco(anchors: Tensor, keys: Tensor, queue: Tensor, temperature: float, contr
 
     Args:
         anchors, keys: (N, D), of any length; normalised here. Keys are constants.
-        queue: (K, D), normalised.
-        contrast: ``own``: the label's key and the queue, 1 + K logits, as plain MoCo does; ``batch``: all keys
-            of the batch and the queue, N + K logits, as the paper's i-Mix does.
+        queue: (K, D), normalised, K at least 1.
+        temperature: positive.
+        contrast: ``own``: the label's key and the queue, 1 + K logits, as in plain MoCo; ``batch``: all keys
+            of the batch and the queue, N + K logits, as in the paper's i-Mix.
+
+    Raises:
+        ValueError: another contrast, keys that require a gradient, embeddings of different shapes, an empty
+            batch or queue, or a temperature that is not positive.
     """
-    assert not keys.requires_grad, "keys are constants"
+    if contrast not in CONTRASTS:
+        raise ValueError(f"contrast = {contrast!r}: must be one of {', '.join(CONTRASTS)}")
+    _check_constant(keys)
+    _check_embeddings(anchors=anchors, keys=keys)
+    _check_temperature(temperature)
+    if queue.dim() != 2 or not len(queue) or queue.shape[1] != keys.shape[1]:
+        raise ValueError(f"queue {tuple(queue.shape)}: must be (K, {keys.shape[1]}), with K at least 1")
     anchors, keys = F.normalize(anchors.float(), dim=1), F.normalize(keys.float(), dim=1)
     to_keys, to_queue = (_logits(anchors, z, temperature) for z in (keys, queue))
     older = _logsumexp(to_queue)
@@ -61,19 +101,37 @@ def moco(anchors: Tensor, keys: Tensor, queue: Tensor, temperature: float, contr
 
 
 def _logsumexp(logits: Tensor) -> Tensor:
-    """log of the sum of exp, (N, M) -> (N,); unlike torch's, its backward pass takes no exp again."""
+    """Return log of the sum of exp, (N, M) -> (N,); unlike torch's, the backward pass does not compute exp again."""
     greatest = logits.detach().amax(1)
     return (logits - greatest[:, None]).exp().sum(1).log() + greatest
 
 
 def byol(predictions: Tensor, keys: Tensor) -> LabelLoss:
-    """BYOL: 2 - 2 cos(prediction, key of the label) (section 1, BYOL). Both (N, D), of any length; keys are constants."""
-    assert not keys.requires_grad, "keys are constants"
+    """BYOL: 2 - 2 cos(prediction, key of the label) (section 1, BYOL).
+
+    Args:
+        predictions, keys: (N, D), of any length; normalised here. Keys are constants.
+
+    Raises:
+        ValueError: keys that require a gradient, embeddings of different shapes, or an empty batch.
+    """
+    _check_constant(keys)
+    _check_embeddings(predictions=predictions, keys=keys)
     predictions, keys = F.normalize(predictions.float(), dim=1), F.normalize(keys.float(), dim=1)
     return lambda label: 2 - 2 * (predictions * keys[label]).sum(1)
 
 
 def supervised(logits: Tensor, labels: Tensor) -> LabelLoss:
-    """Cross-entropy of class logits (N, C); an item's virtual label stands for its class in ``labels`` (N,)."""
+    """Cross-entropy with class labels, for comparison; item i's virtual label is the class ``labels[i]``.
+
+    Args:
+        logits: (N, C) class logits. labels: (N,) int64 classes.
+
+    Raises:
+        ValueError: logits and labels that do not fit, or an empty batch.
+    """
+    if logits.dim() != 2 or not len(logits) or labels.shape != logits.shape[:1]:
+        shapes = f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)}"
+        raise ValueError(f"{shapes}: must be (N, C) and (N,), with N at least 1")
     log_probability = F.log_softmax(logits.float(), dim=1)
     return lambda label: F.nll_loss(log_probability, labels[label], reduction="none")

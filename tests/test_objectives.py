@@ -94,8 +94,62 @@ def test_agrees_with_the_slow_loop(name, mixing):
 @pytest.mark.parametrize("objective", [lambda z, k: objectives.moco(z, k, z.detach(), T, "own"), objectives.byol])
 def test_keys_with_a_gradient_are_refused(objective):
     z = torch.randn(N, D, requires_grad=True)
-    with pytest.raises(AssertionError, match="keys are constants"):
+    with pytest.raises(ValueError, match=r"keys require a gradient.*torch.no_grad"):
         objective(z, z * 2)
+
+
+@pytest.mark.parametrize("contrast", ["Batch", "", None, "queue"])
+def test_unknown_contrasts_are_refused(contrast):
+    z = torch.randn(N, D)
+    with pytest.raises(ValueError, match=r"contrast = .*: must be one of own, batch"):
+        objectives.moco(z, z, z, T, contrast)
+
+
+@pytest.mark.parametrize("temperature", [0, -0.1, float("nan"), float("inf")])
+def test_temperatures_that_are_not_positive_are_refused(temperature):
+    z = torch.randn(N, D)
+    for objective in (
+        lambda: objectives.n_pair(z, z, temperature),
+        lambda: objectives.moco(z, z, z, temperature, "own"),
+    ):
+        with pytest.raises(ValueError, match=r"temperature = .*: must be positive and finite"):
+            objective()
+
+
+@pytest.mark.parametrize(
+    "shapes", [((0, D), (0, D)), ((N, D), (N - 1, D)), ((N, D), (1, D)), ((N, D), (N, 1)), ((D,), (D,))]
+)
+def test_embeddings_that_do_not_fit_are_refused(shapes):
+    z, k = (torch.randn(shape) for shape in shapes)
+    queue = torch.randn(K, D)
+    for objective in (
+        lambda: objectives.n_pair(z, k, T),
+        lambda: objectives.moco(z, k, queue, T, "own"),
+        lambda: objectives.byol(z, k),
+    ):
+        with pytest.raises(ValueError, match=r"must all be \(N, D\) of one shape, with N at least 1"):
+            objective()
+
+
+def test_other_shapes_that_do_not_fit_are_refused():
+    z = torch.randn(N, D)
+    for queue in (torch.randn(0, D), torch.randn(K, 1), torch.randn(D)):
+        with pytest.raises(ValueError, match=rf"queue .*: must be \(K, {D}\)"):
+            objectives.moco(z, z, queue, T, "own")
+    for groups in (0, -1, 4):
+        with pytest.raises(ValueError, match=f"groups = {groups}: must be at least 1 and divide the batch of {N}"):
+            objectives.n_pair(z, z, T, groups)
+    for logits, labels in ((z, torch.arange(N - 1)), (z[:0], torch.arange(0)), (z[0], torch.arange(D))):
+        with pytest.raises(ValueError, match=r"must be \(N, C\) and \(N,\)"):
+            objectives.supervised(logits, labels)
+
+
+def test_supervised_is_cross_entropy_with_the_classes_of_the_rows():
+    logits, classes, rows = torch.randn(N, 3), torch.randint(3, (N,)), torch.randint(N, (N,))
+    loss = objectives.supervised(logits, classes)
+    for i in range(N):
+        expected = -torch.log(logits[i].exp() / logits[i].exp().sum())[classes[rows[i]]]
+        assert torch.isclose(loss(rows)[i], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +165,9 @@ def test_equivariant_under_permutation(objective):
     z, k, q = torch.randn(N, D), torch.randn(N, D), torch.nn.functional.normalize(torch.randn(K, D), dim=1)
     order, label = torch.randperm(N), torch.randint(N, (N,))
     inverse = order.argsort()
-    assert torch.allclose(objective(z[order], k[order], q)(inverse[label[order]]), objective(z, k, q)(label)[order], atol=1e-6)
+    assert torch.allclose(
+        objective(z[order], k[order], q)(inverse[label[order]]), objective(z, k, q)(label)[order], atol=1e-6
+    )
 
 
 def test_perfect_embeddings_lose_least():

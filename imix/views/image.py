@@ -1,34 +1,76 @@
 """Image views: crop and resize, colour jitter, grey, flip, normalise (section 2), for a whole batch at once.
 
-The transforms are torchvision's by definition, ranges and clamping, with the parameters of every item its own.
-Crop and resize is a pair of small matrix products per image, one along each axis, whose rows are the weights of
-the antialiased triangle filter; a flip reverses the rows of one of them.
+The transforms have torchvision's definitions, ranges and clamping, and every item has its own parameters.
+Crop and resize is a pair of small matrix products per image, one along each axis, whose rows are the weights
+of the antialiased triangle filter; a flip reverses the rows of one of them.
 """
 
 import math
+from typing import Annotated
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from imix.settings import ImageViews
-from imix.views import chosen, uniform
+from imix.encoders.resnet import ResNet
+from imix.errors import UserError
+from imix.schema import Fraction, Strict, Within
+from imix.views.base import Statistics, chosen, uniform
 
-LUMA = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as torchvision rounds it
+Encoder = ResNet
+LUMA = (0.2989, 0.587, 0.114)  # ITU-R BT.601, rounded as in torchvision
 ATTEMPTS = 10  # at a crop inside the image, before falling back to the largest central one
 
 
+class Settings(Strict):
+    """Crop and resize, colour jitter, grey, flip. The probe's own augmentation is in the probe's settings."""
+
+    # smallest and largest share of the image's area in a crop
+    scale: Annotated[list[Annotated[float, Within(0.001, 1.0)]], Field(min_length=2, max_length=2)]
+    jitter: Annotated[list[Fraction], Field(min_length=4, max_length=4)]  # brightness, contrast, saturation, hue
+    jitter_probability: Fraction
+    grey_probability: Fraction
+    flip_probability: Fraction
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Settings":
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale {self.scale} must not fall: the smallest share of the area, then the largest")
+        if self.jitter[3] > 0.5:
+            raise ValueError(f"jitter {self.jitter} must be at most [1, 1, 1, 0.5]")
+        return self
+
+
+def seen(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of the encoder's input for a stored image of ``shape`` (C, H, W): the same."""
+    return shape
+
+
+def check_rows(inputs: NDArray[np.generic], name: str, where: str) -> None:
+    """Raise UserError unless ``inputs`` are rows of this domain: uint8 (N, C, H, W) with C = 1 or 3.
+
+    Args:
+        name: of the array, as in "train". where: the file or data set that holds it.
+    """
+    fits = inputs.ndim == 4 and inputs.shape[1] in (1, 3) and min(inputs.shape[2:]) > 0
+    if inputs.dtype != np.uint8 or not fits:
+        raise UserError(f"{where}: {name} is {inputs.dtype} {inputs.shape}; must be uint8 (N, C, H, W) with C = 1 or 3")
+
+
 class Views:
-    """Images (N, C, H, W) uint8, C = 1 or 3, to float views of the same size.
+    """Views of images (N, C, H, W) uint8, C = 1 or 3: float32 of the same shape.
 
     Args:
         settings: ranges and probabilities.
-        mean, std: (C,) of the training images, in units of 0..1.
+        statistics: mean and std (C,) of the training images, in units of 0..1.
     """
 
-    def __init__(self, settings: ImageViews, mean: Tensor, std: Tensor) -> None:
+    def __init__(self, settings: Settings, statistics: Statistics) -> None:
         self.settings = settings
-        self.mean, self.std = mean.view(-1, 1, 1), std.view(-1, 1, 1)
+        self.mean, self.std = statistics.mean.view(-1, 1, 1), statistics.std.view(-1, 1, 1)
 
     def _normalise(self, images: Tensor) -> Tensor:
         return (images - self.mean) / self.std
@@ -38,7 +80,7 @@ class Views:
         return self._normalise(rows.float() / 255)
 
     def __call__(self, rows: Tensor, which: int, generator: torch.Generator) -> Tensor:
-        """A random view of every image, (N, C, H, W) float32; both views are drawn alike."""
+        """Return a random view of every image, (N, C, H, W) float32; ``which`` makes no difference."""
         s, size = self.settings, len(rows)
         boxes = random_crops(size, rows.shape[-2], rows.shape[-1], s.scale, generator)
         flip = torch.rand(size, generator=generator) < s.flip_probability
@@ -51,7 +93,7 @@ class Views:
         return self._normalise(images)
 
     def padded_crops(self, rows: Tensor, flip: bool, generator: torch.Generator, padding: int = 4) -> Tensor:
-        """The probe's augmentation (section 3): zero-pad, crop at random, flip half; (N, C, H, W) float32."""
+        """Return the probe's augmentation (section 3), (N, C, H, W) float32: zero-pad, crop, flip half if ``flip``."""
         size, (height, width) = len(rows), rows.shape[-2:]
         top = torch.randint(2 * padding + 1, (size, 1, 1), generator=generator) + torch.arange(height)[:, None]
         left = torch.randint(2 * padding + 1, (size, 1, 1), generator=generator) + torch.arange(width)
@@ -64,10 +106,10 @@ class Views:
 
 
 def random_crops(size: int, height: int, width: int, scale: list[float], generator: torch.Generator) -> Tensor:
-    """Boxes (size, 4) int64 of top, left, height, width, as RandomResizedCrop draws them.
+    """Draw boxes (size, 4) int64 of top, left, height, width, distributed as RandomResizedCrop's.
 
-    Area: a share U(scale) of the image's; log aspect ratio: uniform from 3/4 to 4/3; the first of ten attempts that
-    fits; else the largest central crop of a permitted ratio.
+    Area: a share U(scale) of the image's; log aspect ratio: uniform from 3/4 to 4/3; the first of ten attempts
+    that fits; else the largest central crop of a permitted ratio.
     """
     area = height * width * uniform((size, ATTEMPTS), scale[0], scale[1], generator)
     ratio = uniform((size, ATTEMPTS), math.log(3 / 4), math.log(4 / 3), generator).exp()
@@ -85,7 +127,7 @@ def random_crops(size: int, height: int, width: int, scale: list[float], generat
 
 
 def _resize_weights(start: Tensor, length: Tensor, inputs: int, outputs: int) -> Tensor:
-    """Triangle-filter weights (N, outputs, inputs) that resize the span [start, start + length) to ``outputs`` samples."""
+    """Return triangle-filter weights (N, outputs, inputs): the span [start, start + length) to ``outputs`` samples."""
     scale = (length / outputs)[:, None, None]
     centre = (torch.arange(outputs, device=start.device) + 0.5)[:, None] * scale + start[:, None, None]
     place = torch.arange(inputs, device=start.device) + 0.5
@@ -95,7 +137,7 @@ def _resize_weights(start: Tensor, length: Tensor, inputs: int, outputs: int) ->
 
 
 def crop_resize(images: Tensor, boxes: Tensor, flip: Tensor) -> Tensor:
-    """Cut each image's box, resize it antialiased to the image's size and flip where told, (N, C, H, W) float32.
+    """Cut each image's box, resize it antialiased to the image's size, and flip; (N, C, H, W) float32.
 
     Args:
         images: (N, C, H, W) float32. boxes: (N, 4) int64, top, left, height, width. flip: (N,) bool.
@@ -110,27 +152,36 @@ def crop_resize(images: Tensor, boxes: Tensor, flip: Tensor) -> Tensor:
 
 
 def luma(images: Tensor) -> Tensor:
-    """Brightness, (N, 3, H, W) -> (N, 1, H, W); one channel is its own."""
+    """Return the brightness, (N, 3, H, W) -> (N, 1, H, W); an image of one channel is its own brightness."""
     if images.shape[1] == 1:
         return images
     red, green, blue = images.split(1, dim=1)
     return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
 
-def blends(factor: Tensor, other: Tensor, channels: int) -> tuple[Tensor, Tensor]:
-    """Blending by ``factor`` with black (``other`` 0), the image's mean brightness (1) or its grey image (2), all of any shape.
+def recolouring(factor: Tensor, other: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+    """Return the matrix and the weights of the means with which `recolour` adjusts images.
 
-    Returns what `blend` takes: a matrix over the channels (..., C, C), and what each channel's mean adds to all of them (..., C).
+    Args:
+        factor: (...), share of the image itself; the rest is ``other``.
+        other: (...), 0: black (brightness), 1: the image's mean brightness (contrast), 2: its grey image (saturation).
+        channels: C, 1 or 3.
+
+    Returns:
+        (..., C, C), a matrix over the channels; (..., C), what each channel's mean adds to all channels.
     """
     weights = torch.tensor(LUMA if channels == 3 else [1.0], device=factor.device)
-    rest = ((1 - factor) * (other == torch.tensor([1, 2], device=factor.device).view(2, *[1] * factor.dim())))[..., None] * weights
-    return torch.diag_embed(factor[..., None].expand(*factor.shape, channels)) + rest[1][..., None, :], rest[0]
+    means, grey = ((((1 - factor) * (other == kind))[..., None] * weights) for kind in (1, 2))
+    return torch.diag_embed(factor[..., None].expand(*factor.shape, channels)) + grey[..., None, :], means
 
 
-def blend(images: Tensor, matrix: Tensor, means: Tensor) -> Tensor:
-    """Blend every image (N, C, H, W) in 0..1 as `blends` says; then clamp, as torchvision does.
+def recolour(images: Tensor, matrix: Tensor, means: Tensor) -> Tensor:
+    """Adjust brightness, contrast or saturation of images (N, C, H, W) in 0..1, then clamp as torchvision does.
 
-    Brightness, contrast and saturation are all a matrix and a shift, so that one product serves items of any kind.
+    All three are a matrix and a shift, so one product serves items of any kind.
+
+    Args:
+        matrix, means: (N, C, C) and (N, C), from `recolouring`.
     """
     pixels = images.flatten(2)
     shift = (pixels.mean(2) * means).sum(1)
@@ -140,9 +191,10 @@ def blend(images: Tensor, matrix: Tensor, means: Tensor) -> Tensor:
 def hue(images: Tensor, turn: Tensor) -> Tensor:
     """Turn the hue by ``turn`` (N, 1, 1, 1) of a circle, value and saturation (HSV) unchanged.
 
-    Hue is counted in sixths of the circle, red at 0, green at 2, blue at 4. With channels scaled to 0..1 by value and chroma,
-    its distance from red is 1 - red + green + blue, towards green where green is the greater. A channel lies above the least
-    by the chroma times a trapezoid round its own place: 2 minus the distance, cut off at 0 and 1.
+    Hue is counted in sixths of the circle: red at 0, green at 2, blue at 4. With channels scaled to 0..1 by
+    value and chroma, its distance from red is 1 - red + green + blue, towards green where green exceeds blue.
+    Each channel is the least channel plus the chroma times a trapezoid round the channel's own hue: 2 minus
+    the distance from it, clamped to 0..1.
     """
     red, green, blue = images.split(1, dim=1)
     least = torch.minimum(torch.minimum(red, green), blue)
@@ -152,40 +204,47 @@ def hue(images: Tensor, turn: Tensor) -> Tensor:
     place.sub_((place / 6).floor_(), alpha=6)  # in 0..6; a third of the time of a remainder
     turned = torch.empty_like(images)
     low, high = least - chroma, least.add_(chroma, alpha=2)
-    for channel, centre, base, sign in ((0, 3, low, 1), (1, 2, high, -1), (2, 4, high, -1)):  # from cyan, red's opposite, it rises
-        torch.addcmul(base, (place - centre).abs_().clamp_(1, 2), chroma, value=sign, out=turned[:, channel : channel + 1])
+    # red is written by its distance from cyan, its opposite, and so with the other sign
+    for channel, centre, base, sign in ((0, 3, low, 1), (1, 2, high, -1), (2, 4, high, -1)):
+        distance = (place - centre).abs_().clamp_(1, 2)
+        torch.addcmul(base, distance, chroma, value=sign, out=turned[:, channel : channel + 1])
     return turned
 
 
 def jitter(images: Tensor, strength: list[float], rows: Tensor, generator: torch.Generator) -> Tensor:
-    """Change brightness, contrast, saturation and hue of the chosen rows, in an order of its own for every item.
+    """Change brightness, contrast, saturation and hue of the chosen rows, in a random order for each item.
 
-    Sorted by the place of hue in their order, the items that are blended in a given slot before hue are the last of them, those
-    blended in it after hue the first: slices, and hue itself is turned for all of them at once.
+    Items are sorted by the slot that hue has in their order. Then the items that are recoloured in a given slot
+    before hue are the last ones, those recoloured in it after hue the first ones: slices instead of index
+    lists, and one call of `hue` for all.
 
     Args:
-        images: (N, C, H, W) in 0..1; changed in place. Saturation and hue mean nothing to one channel.
-        strength: factors from 1 - s to 1 + s for the first three, turns from -s to s for hue. rows: (M,) on the host.
+        images: (N, C, H, W) in 0..1; changed in place. One channel has no saturation and no hue.
+        strength: s of brightness, contrast, saturation (factors from 1 - s to 1 + s) and hue (turns from -s to s).
+        rows: (M,) int64, the chosen rows, on the host.
     """
     coloured = images.shape[1] == 3
     slots = 4 if coloured else 2
     centre = torch.tensor([1.0, 1.0, 1.0, 0.0])
     factor = centre + uniform((len(rows), 4), -1, 1, generator) * torch.tensor(strength)
     order = torch.rand(len(rows), slots, generator=generator).argsort(1)
-    hue_slot, by_hue = (order == 3).long().argmax(1).sort() if coloured else (torch.full((len(rows),), slots), torch.arange(len(rows)))
+    # without colour: as if hue came after every slot
+    hue_slot = (order == 3).long().argmax(1) if coloured else torch.full((len(rows),), slots)
+    hue_slot, by_hue = hue_slot.sort(stable=True)
     order, rows = order[by_hue], rows[by_hue]
     factor = factor[by_hue].gather(1, order).to(images.device)  # (M, slots), as they are applied
     turn = factor.gather(1, hue_slot.clamp(max=slots - 1)[:, None].to(images.device)).view(-1, 1, 1, 1)
-    ends = torch.searchsorted(hue_slot, torch.arange(slots + 1)).tolist()  # items of an earlier hue than the slot
-    matrix, means = blends(factor.T, order.T.to(images.device), images.shape[1])
+    # counts of the items whose hue is in an earlier slot
+    ends = torch.searchsorted(hue_slot, torch.arange(slots + 1)).tolist()
+    matrix, means = recolouring(factor.T, order.T.to(images.device), images.shape[1])
     rows = rows.to(images.device)
     work = images.index_select(0, rows)
     for slot in range(slots - coloured):
         late = slice(ends[slot + 1], None)
-        work[late] = blend(work[late], matrix[slot, late], means[slot, late])
+        work[late] = recolour(work[late], matrix[slot, late], means[slot, late])
     if coloured:
         work = hue(work, turn)
     for slot in range(1, slots if coloured else 0):
         early = slice(ends[slot])
-        work[early] = blend(work[early], matrix[slot, early], means[slot, early])
+        work[early] = recolour(work[early], matrix[slot, early], means[slot, early])
     return images.index_copy_(0, rows, work)

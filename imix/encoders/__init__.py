@@ -1,0 +1,1 @@
+"""Encoders: one module per network, each a torch module with its settings (section 2)."""
