@@ -5,21 +5,16 @@ stage depends on its file, and so reruns when, and only when, a setting that it 
 has changed.
 """
 
-import json
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 from imix import identity
-from imix.errors import UserError
 from imix.files import write_json
 from imix.paths import SETTINGS, Cell
 from imix.settings.merging import Block, ablation_datasets, data, evaluation, resolve, variants
 from imix.settings.study import Params
-
-AGAIN = "`dvc repro settings` writes the settings of everything in params.yaml's grid"
-
 
 def resolved(params: Params) -> dict[Path, Block]:
     """Return the content of every file, by its path below ``data/settings``."""
@@ -64,6 +59,7 @@ def _cell(params: Params, cell: Cell) -> Block:
     return {
         "settings": resolve(params, cell).model_dump(),
         "seeds": params.grid.seeds,
+        "domain": kind,
         "code": {"training": identity.training_code(cell.method, kind)} | _job("pretrain"),
     }
 
@@ -77,6 +73,7 @@ def _ablation(params: Params, name: str, dataset: str) -> Block:
         "question": ablation.question,
         "axis": ablation.axis,
         "seeds": params.ablations.seeds,
+        "domain": kind,
         "evaluation": {"settings": evaluation(params, dataset), "code": identity.evaluation_code(kind)},
         "variants": [
             {
@@ -99,19 +96,3 @@ def write(params: Params, folder: Path = SETTINGS) -> None:
     for name in params.ablations.run:
         if not ablation_datasets(params, name):
             print(f"imix: ablation {name} is left out: none of its data sets is in grid.datasets", file=sys.stderr)
-
-
-def read(*name: str) -> Block:
-    """Read one of the files: ``read("mnist", "evaluate")``.
-
-    Raises:
-        UserError: no such file, or one that `write` did not write.
-    """
-    path = SETTINGS.joinpath(*name).with_suffix(".json")
-    try:
-        content = json.loads(path.read_bytes())
-        content["settings" if "settings" in content else "variants"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = "is not there" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-        raise UserError(f"{path}: {reason}; {AGAIN}") from None
-    return content
