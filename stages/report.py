@@ -4,8 +4,7 @@ from pathlib import Path
 
 from imix import settings, store
 from imix.errors import exit_cleanly
-from imix.files import write_bytes, write_json
-from imix.reporting import cost, page, plots, results, statistics
+from imix.reporting import cost, results, writing
 from imix.schema import entry
 from stages import REPORTS, arguments, say
 
@@ -34,15 +33,10 @@ def main() -> None:
     say(f"report {name}", "tables and plots", folder)
     pairs = results.read_json(DATA / "settings/transfer.json", "settings")["settings"]["pairs"]
     study = results.collect(grid, files(), pairs)
-    write_bytes(folder / "results.csv", results.csv_bytes(study.results))
-    write_bytes(folder / "transfer.csv", results.csv_bytes(study.transfers))
-    write_bytes(folder / "results.md", page.results_page(name, study).encode())
-    write_json(folder / "settings.json", results.record(grid, files(), study.cards))
-    write_json(folder / "metrics.json", statistics.summary(study.results))
-    plots.write(plots.plot_gains(study.results), folder / "gains.png")
-    plots.write(plots.plot_curves(study.histories), folder / "curves.png")
-    # no out of the stage: seconds and machines differ from one run to the next
-    write_json(folder / "cost.json", cost.collect(results.encoders(study.origins), store.records()))
+    record = results.record(grid, files(), study.cards)
+    # cost.json is no out of the stage: seconds and machines differ from one run to the next
+    costs = cost.collect(results.encoders(study.origins), store.records())
+    writing.write_study(folder, study, record, costs)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from imix.reporting import (
     statistics,
     tables,
     titles,
+    writing,
 )
 from tests.conftest import ROOT
 
@@ -119,6 +120,12 @@ def study(tmp_path_factory):
 def augmented(tmp_path_factory):
     """One augmentation, one method."""
     return collected(tmp_path_factory.mktemp("augmented"), Grid(augmentation=("augmented",), methods=("npair",)))
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    yield
+    plots.plt.close("all")
 
 
 # what is collected
@@ -275,7 +282,7 @@ def test_trainings_with_labels_are_compared_but_not_counted(tmp_path):
     assert "not counted" in tables.supervised_note(table)
     heads = tables.metric_table(table).splitlines()[0]
     assert heads.endswith("| untrained | supervised | + MixUp | N-pair | + i-Mix |")
-    plots.plt.close(plots.plot_gains(table))
+    assert len(plots.plot_gains(table).axes[0].containers) == 2
 
 
 def test_no_supervised_baseline_is_no_column(tmp_path):
@@ -351,7 +358,7 @@ def test_data_table_has_origins_and_checksums():
 
 def test_the_page_names_the_study_and_every_table(study):
     text = page.results_page("toy", study)
-    assert "Study `toy`" in text and "with augmentation and without augmentation; n = 3 seeds (0, 1, 2)" in text
+    assert "Study `toy`" in text and "with and without augmentation; n = 3 seeds (0, 1, 2)" in text
     assert tables.metric_table(study.results) in text and tables.gain_table(study.results) in text
     assert "## Transfer" not in text and "\n\n\n" not in text and text.endswith("curves.png)\n")
     assert text == page.results_page("toy", study)
@@ -407,7 +414,6 @@ def test_projections_have_a_column_per_augmentation_and_mix(augmentations):
     figure = projections.plot(dict.fromkeys(cells, points), labels, ["even", "odd", "without rows"], "toy")
     assert len(figure.axes) == len(cells)
     assert figure.axes[1].get_title() == "N-pair + i-Mix" + ", augmented" * (len(augmentations) > 1)
-    plots.plt.close(figure)
 
 
 def test_projection_of_few_rows():
@@ -562,6 +568,37 @@ def test_foreign_files_are_ignored_and_missing_results_named(tmp_path):
         ablations.collect(asked(), tmp_path)
 
 
+# what is written
+
+
+def written(folder):
+    return {path.name for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_study_is_written_twice_with_the_same_bytes(tmp_path, augmented):
+    folder = tmp_path / "toy"
+    writing.write_study(folder, augmented, {"data": {}}, {"toy": {}})
+    first = {path: path.read_bytes() for path in folder.iterdir()}
+    names = {"results.csv", "transfer.csv", "results.md", "settings.json", "metrics.json", "cost.json"}
+    assert written(folder) == names | {f"{name}.{kind}" for name in ("gains", "curves") for kind in ("png", "svg")}
+    assert "Study `toy`" in (folder / "results.md").read_text(encoding="utf-8")
+    assert not any(word in content for content in first.values() for word in (b"EPYC", b"seconds"))
+    writing.write_study(folder, augmented, {"data": {}}, {"toy": {}})
+    assert first == {path: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_an_ablation_leaves_other_files_alone(tmp_path):
+    table = ablated(tmp_path / "data", asked())
+    folder = tmp_path / "reports"
+    (folder / ".ipynb_checkpoints").mkdir(parents=True)
+    (folder / "notes.md").write_text("mine")
+    (folder / "model_size.csv").write_text("another ablation's")
+    writing.write_ablation(folder, asked(), table, ["npair"])
+    report = {f"data_size.{kind}" for kind in ("md", "csv", "png", "svg")}
+    assert written(folder) == {"notes.md", "model_size.csv"} | report and (folder / ".ipynb_checkpoints").is_dir()
+    assert "![Does it help more with less data?](data_size.png)" in (folder / "data_size.md").read_text()
+
+
 # the README
 
 
@@ -624,7 +661,13 @@ def test_deviations_quote_the_committed_results():
         gain = values["batch"] - values["own"]
         assert f"{gain.mean():.1f} ± {gain.std():.1f} points on {dataset}" in text
     for study, name in {"embedded": "default study", "small": "small one"}.items():
-        trained = pd.read_csv(ROOT / f"reports/{study}/results.csv").query("method != 'baseline'")
+        trained = pd.read_csv(ROOT / f"reports/{study}/results.csv").query("method not in ['baseline', 'supervised']")
         more = trained.linear_accuracy_test_selected - trained.linear_accuracy
         quoted = f"{more.mean():.1f} ± {more.std():.1f} points in the {name} (n = {len(more)} trainings, at most"
         assert f"{quoted} {more.max():.1f})" in text
+
+
+def test_ci_runs_the_readmes_own_line():
+    script = (ROOT / ".ci/run").read_text()
+    assert 'grep -m1 "&& pytest$" README.md' in script
+    assert (ROOT / "README.md").read_text(encoding="utf-8").count("&& pytest\n") == 1

@@ -175,24 +175,36 @@ def accuracy_table(table: pd.DataFrame, axis: str | None) -> str:
 def plot(table: pd.DataFrame, axis: str | None, methods: Sequence[str] = ()) -> Figure:
     """Plot accuracy (bars: standard deviation) and, under it, the gain (95 % interval), over the axis or the values.
 
+    A data set is a column of panels, an augmentation a row, or two where there are gains.
+
     Args:
         methods: those of the grid, which fix the colours; others get the colours after them.
     """
-    tables, augmentations = split(table), table["augmentation"].unique()
-    palette, rows = colours([*methods, *table["method"].unique()]), 1 + bool(gained(table))
-    size = (5.5 * len(tables), 3.6 * rows)
-    figure, grid = plt.subplots(rows, len(tables), figsize=size, squeeze=False, layout="constrained")
-    for panels, ((dataset, augmentation), chosen) in zip(grid.T, tables.items(), strict=True):
-        panel = Panel(chosen, axis, palette)
-        panel.draw(panels[0], columns(chosen), lambda *cell, rows=chosen: spread(by_seed(rows, *cell)), "std")
-        n = chosen["seed"].nunique()
-        panels[0].set_title(f"{titled(dataset, augmentation, augmentations)} (n = {n})", fontsize=10)
-        panels[0].set_ylabel("linear accuracy, %")
-        if rows > 1:
-            panel.draw(panels[1], gained(chosen), lambda *cell, rows=chosen: gain(rows, *cell), "half")
-            panels[1].axhline(0, color="0.5", linewidth=0.8)
-            panels[1].set_ylabel("gain over plain, points")
+    tables, palette = split(table), colours([*methods, *table["method"].unique()])
+    datasets, augmentations = table["dataset"].unique(), table["augmentation"].unique()
+    height = 1 + bool(gained(table))
+    shape = (height * len(augmentations), len(datasets))
+    size = (5.5 * shape[1], 3.6 * shape[0])
+    figure, grid = plt.subplots(*shape, figsize=size, squeeze=False, layout="constrained")
+    for (row, augmentation), (column, dataset) in itertools.product(enumerate(augmentations), enumerate(datasets)):
+        panels = grid[height * row : height * (row + 1), column]
+        title = titled(dataset, augmentation, augmentations)
+        _draw(panels, Panel(tables[dataset, augmentation], axis, palette), title)
+    legend = grid[0, 0].get_legend_handles_labels()
+    figure.legend(*legend, loc="outside lower center", fontsize=8, ncols=4)
     return figure
+
+
+def _draw(panels: Sequence[Axes], panel: "Panel", title: str) -> None:
+    """Draw the accuracy and, where there is a panel for it, the gain of one data set and augmentation."""
+    table = panel.table
+    panel.draw(panels[0], columns(table), lambda *cell: spread(by_seed(table, *cell)), "std")
+    panels[0].set_title(f"{title} (n = {table['seed'].nunique()})", fontsize=10)
+    panels[0].set_ylabel("linear accuracy, %")
+    if len(panels) > 1:
+        panel.draw(panels[1], gained(table), lambda *cell: gain(table, *cell), "half")
+        panels[1].axhline(0, color="0.5", linewidth=0.8)
+        panels[1].set_ylabel("gain over plain, points")
 
 
 class Panel:
@@ -202,18 +214,20 @@ class Panel:
     """
 
     def __init__(self, table: pd.DataFrame, axis: str | None, palette: Mapping[str, str]) -> None:
-        self.axis, self.palette, self.values = axis, palette, list(table["value"].unique())
+        self.table, self.axis, self.palette = table, axis, palette
+        self.values = list(table["value"].unique())
         means = table.groupby("value")[axis].mean() if axis else {value: n for n, value in enumerate(self.values)}
         self.places = {value: float(means[value]) for value in self.values}
 
     def draw(self, panel: Axes, cells: Sequence[Column], measured: Callable[..., Spread], bar: str) -> None:
         """Draw ``measured`` of every cell and value; ``bar`` is the attribute of a spread that an error bar shows."""
         curves = sorted({value.partition("_")[2] for value in self.values}) if self.axis else [""]
-        for number, ((method, mix), curve) in enumerate(itertools.product(cells, curves)):
+        drawn = list(itertools.product(cells, curves))
+        for number, ((method, mix), curve) in enumerate(drawn):
             on_curve = sorted(self._on(curve), key=self.places.__getitem__)
             spreads = [measured(method, mix, value) for value in on_curve]
             panel.errorbar(
-                [self._beside(value, number) for value in on_curve],
+                [self._beside(value, number - (len(drawn) - 1) / 2) for value in on_curve],
                 [found.mean for found in spreads],
                 yerr=[getattr(found, bar) if found.n > 1 else 0 for found in spreads],
                 color=self.palette[method],
@@ -229,12 +243,12 @@ class Panel:
         """Return the values on a curve; the unchanged one is on all."""
         return [v for v in self.values if not self.axis or v.partition("_")[2] == curve or v == UNCHANGED]
 
-    def _beside(self, value: str, number: int) -> float:
-        """Return the place of the curve with this number; without a shift, bars would hide each other."""
-        return self.places[value] * 1.02**number if self.axis else self.places[value] + 0.08 * number
+    def _beside(self, value: str, shift: float) -> float:
+        """Return the place of a value, shifted: at the same place, bars would hide each other."""
+        return self.places[value] * 1.02**shift if self.axis else self.places[value] + 0.08 * shift
 
     def _finish(self, panel: Axes) -> None:
-        """Set scale, ticks and legend."""
+        """Set scale and ticks."""
         ticks = sorted(set(self.places.values()))
         if self.axis:
             panel.set_xscale("log")
@@ -244,7 +258,6 @@ class Panel:
             panel.set_xlim(ticks[0] / 1.5, ticks[0] * 1.5)
         panel.set_xlabel(self.axis or "")
         panel.margins(x=0.1)
-        panel.legend(fontsize=7)
 
 
 def page(asked: Asked, table: pd.DataFrame) -> str:

@@ -20,7 +20,7 @@ from imix.reporting.titles import seeds, trained_with
 LINEAR = """\
 Top-1 accuracy on the test rows in %, mean ± standard deviation over seeds. The probe's learning rate
 is chosen on validation rows. The same probe evaluates raw inputs, an untrained encoder, and encoders
-trained with labels."""
+trained with the labels of the training rows (without validation rows)."""
 GAINS = """\
 Points of linear accuracy that a mix adds to plain training of the same seed: mean and 95 % interval
 (Student's t) of the paired differences."""
@@ -48,8 +48,9 @@ METRIC_TABLES = [
         "1 % of the labels",
         "linear_accuracy_1_percent",
         1,
-        "Test accuracy in % of a probe trained with the labels of 1 % of the training rows, at least one per class.\n"
-        "Its rate is chosen on all validation rows. Encoders trained with labels have seen all of them.",
+        "Test accuracy in % of a probe trained with the labels of 1 % of the training rows (without validation rows),\n"
+        "at least one per class. Its rate is chosen on all validation rows. Supervised encoders were trained with the\n"
+        "labels of all training rows.",
     ),
     ("10 % of the labels", "linear_accuracy_10_percent", 1, "The same with 10 % of the labels."),
     (

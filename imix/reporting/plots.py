@@ -48,7 +48,6 @@ def plot_gains(results: pd.DataFrame) -> Figure:
     """Plot the points gained over plain training, one line per comparison, one panel per augmentation."""
     found, shape = gains(results), layout(results)
     lines = list(dict.fromkeys((gain.dataset, gain.method, gain.mix) for gain in found))
-    lines.sort(key=lambda line: (shape.datasets.index(line[0]), shape.columns.index((line[1], line[2]))))
     shown = list(dict.fromkeys(gain.augmentation for gain in found)) or shape.augmentations[:1]
     size = (2.5 + 4.5 * len(shown), 1.6 + 0.32 * len(lines))
     figure, panels = plt.subplots(

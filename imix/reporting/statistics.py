@@ -91,10 +91,11 @@ def gains(results: pd.DataFrame) -> list[Gain]:
     )
     if "none" not in cells.columns:
         return []
+    differences = cells.drop(columns="none").sub(cells["none"], axis="index")
     found = [
-        Gain(*cell, mix, spread(differences.dropna()))
-        for mix in cells.columns.drop("none")
-        for cell, differences in (cells[mix] - cells["none"]).groupby(level=[0, 1, 2], sort=False)
+        Gain(*cell, mix, spread(points.dropna()))
+        for cell, chosen in differences.groupby(level=["dataset", "augmentation", "method"], sort=False)
+        for mix, points in chosen.items()
     ]
     return [gain for gain in found if gain.points.n]
 

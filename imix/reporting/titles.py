@@ -41,5 +41,4 @@ def seeds(count: int) -> str:
 
 def trained_with(augmentations: Iterable[str]) -> str:
     """Return a phrase that says which augmentations trainings had."""
-    phrases = {"augmented": "with augmentation", "clean": "without augmentation"}
-    return " and ".join(phrases.get(name, name) for name in augmentations)
+    return " and ".join({"augmented": "with", "clean": "without"}[name] for name in augmentations) + " augmentation"
