@@ -1,53 +1,42 @@
-"""Render tables and plots of the current grid into reports/<study>, and refresh the README's table of it."""
+"""Write the tables and plots of the current grid to reports/<study>."""
 
 from pathlib import Path
 
-from imix import settings
-from imix.errors import UserError, exit_cleanly
-from imix.files import metrics_file, training_folder, write_bytes, write_json
-from imix.reporting import plots, results, tables
+from imix import settings, store
+from imix.errors import exit_cleanly
+from imix.reporting import cost, results, writing
+from imix.schema import entry
 from stages import REPORTS, arguments, say
 
-README = Path("README.md")
+DATA = Path("data")
 
 
-def refreshed(readme: str, study: str, block: str) -> str:
-    """The README with ``block`` between the study's markers; as it is if it has none for this study.
-
-    Raises:
-        UserError: one marker without the other, or twice.
-    """
-    start, end = f"<!-- results of {study} -->\n", f"<!-- end of {study} -->\n"
-    counts = readme.count(start), readme.count(end)
-    if counts == (0, 0):
-        return readme
-    if counts != (1, 1):
-        raise UserError(f"{README}: must have the lines {start.strip()} and {end.strip()} once each")
-    before, rest = readme.split(start)
-    return before + start + "\n" + block + "\n" + end + rest.split(end)[1]
+def files() -> results.Files:
+    """Return where the other stages write what the report reads."""
+    metrics, resolved = DATA / "metrics", DATA / "settings"
+    return results.Files(
+        metrics=lambda cell, seed: metrics.joinpath(*cell, f"{seed}.json"),
+        history=lambda cell, seed: DATA.joinpath("histories", *cell, f"{seed}.csv"),
+        baseline=lambda dataset, kind, seed: metrics / dataset / "baseline" / kind / f"{seed}.json",
+        transfer=lambda source, cell, seed: metrics.joinpath(cell[0], f"from_{source}", *cell[1:], f"{seed}.json"),
+        settings=lambda cell: resolved.joinpath(*cell[:-1], f"{cell[-1]}.json"),
+        evaluation=lambda dataset: resolved / dataset / "evaluation.json",
+        card=lambda dataset: DATA / dataset / "tensors" / "card.json",
+    )
 
 
 def main() -> None:
     """Report on the current grid."""
-    study, grid = arguments(__doc__, "study").study, settings.read(settings.Grid, "grid")
-    settings.entry({grid.name: grid}, study, "--study: grid.name")
-    folder = REPORTS / study
-    try:
-        readme = README.read_text(encoding="utf-8")
-        refreshed(readme, grid.name, "")  # refused, if it is, before anything is written
-    except (OSError, ValueError) as error:
-        raise UserError(f"{README}: cannot be read ({error})") from None
-    say(f"report {grid.name}", "tables and plots", folder)
-    table, histories, cards = results.collect(grid, metrics_file, training_folder)
-    transfers = results.collect_transfer(grid, settings.read(settings.Transfer, "transfer"), metrics_file)
-    write_bytes(folder / "results.csv", table.to_csv(index=False, lineterminator="\n").encode())
-    write_bytes(folder / "transfer.csv", transfers.to_csv(index=False, lineterminator="\n").encode())
-    write_bytes(folder / "results.md", tables.results_page(table, transfers, grid, cards).encode())
-    write_json(folder / "settings.json", results.record(grid, metrics_file, training_folder, settings.FOLDER / "code.json"))
-    write_json(folder / "metrics.json", results.summary(table))
-    plots.write(plots.plot_gains(table), folder / "gains.png")
-    plots.write(plots.plot_curves(histories), folder / "curves.png")
-    write_bytes(README, refreshed(readme, grid.name, tables.readme_block(table, grid)).encode())
+    name, grid = arguments(__doc__, "study").study, settings.read_grid()
+    entry({grid.name: grid}, name, "--study: grid.name")
+    folder = REPORTS / name
+    say(f"report {name}", "tables and plots", folder)
+    pairs = results.read_json(DATA / "settings/transfer.json", "settings")["settings"]["pairs"]
+    study = results.collect(grid, files(), pairs)
+    record = results.record(grid, files(), study.cards)
+    # cost.json is no out of the stage: seconds and machines differ from one run to the next
+    costs = cost.collect(results.encoders(study.origins), store.records())
+    writing.write_study(folder, study, record, costs)
 
 
 if __name__ == "__main__":
