@@ -1,31 +1,29 @@
 """Draw the test features of a data set's encoders in two dimensions: reports/projections/<dataset>.png, .svg."""
 
-import itertools
-from pathlib import Path
-
-from imix import settings
+from imix import checkpoints, dataset, domains, features, paths, runtime
 from imix.errors import exit_cleanly
-from stages import REPORTS, arguments, say
-
-DATA = Path("data")
+from imix.reporting import plots, projections
+from imix.settings import files
+from imix.settings.study import Grid
+from stages import REPORTS, announce, arguments
 
 
 def main() -> None:
     """Draw one data set."""
-    name, grid, projection = arguments(__doc__, "dataset").dataset, settings.read_grid(), settings.read_projection()
-
-    from imix import checkpoints, dataset, features, runtime
-    from imix.reporting import plots, projections
-
+    name = arguments(__doc__, "dataset").dataset
+    grid, asked = Grid.model_validate(files.read("grid")["settings"]), files.read("projection")["settings"]
     target, seed = REPORTS / "projections" / f"{name}.png", grid.seeds[0]
-    say(f"project {name}", "t-SNE of test features", target)
-    data = dataset.load(DATA / name / "tensors", runtime.configure())
-    rows, labels = (features.evenly(tensor, projection.rows) for tensor in (data.test, data.test_labels))
+    announce(f"project {name}", "t-SNE of test features", target)
+    data, evaluation = dataset.load(paths.tensors(name), runtime.configure()), files.read(name, "evaluate")["settings"]
+    domain = domains.domain_class(data.kind)
+    views = domain.model_validate({key: evaluation[key] for key in domain.model_fields}).views
+    clean = domains.make_views(data.kind, views, data).clean
+    rows, labels = (features.random_subset(tensor, asked["rows"]) for tensor in (data.test, data.test_labels))
     points = {}
-    for column in itertools.product(grid.augmentation, grid.methods, grid.mixes):
-        encoder, views = checkpoints.load(DATA.joinpath("encoders", name, *column, f"{seed}.safetensors"), data)
-        found = features.extract(encoder, views, rows).cpu().numpy()
-        points[column] = projections.project(found, projection.perplexity, projection.seed)
+    for cell in (cell for cell in grid.cells() if cell.dataset == name):
+        encoder, _ = checkpoints.load(paths.encoders(cell) / f"{seed}.safetensors", data)
+        found = features.extract(encoder, rows, clean).cpu().numpy()
+        points[cell[1:]] = projections.project(found, asked["perplexity"], asked["seed"])
     title = f"{name}: test features, t-SNE, seed {seed}"
     plots.write(projections.plot(points, labels.cpu().numpy(), data.classes, title), target)
 

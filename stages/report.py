@@ -1,41 +1,34 @@
 """Write the tables and plots of the current grid to reports/<study>."""
 
-from pathlib import Path
-
-from imix import settings, store
+from imix import paths, store
 from imix.errors import exit_cleanly
 from imix.reporting import cost, results, writing
 from imix.schema import entry
-from stages import REPORTS, arguments, say
+from imix.settings import files
+from imix.settings.study import Grid
+from stages import REPORTS, announce, arguments
 
-DATA = Path("data")
-
-
-def files() -> results.Files:
-    """Return where the other stages write what the report reads."""
-    metrics, resolved = DATA / "metrics", DATA / "settings"
-    return results.Files(
-        metrics=lambda cell, seed: metrics.joinpath(*cell, f"{seed}.json"),
-        history=lambda cell, seed: DATA.joinpath("histories", *cell, f"{seed}.csv"),
-        baseline=lambda dataset, kind, seed: metrics / dataset / "baseline" / kind / f"{seed}.json",
-        transfer=lambda source, cell, seed: metrics.joinpath(cell[0], f"from_{source}", *cell[1:], f"{seed}.json"),
-        settings=lambda cell: resolved.joinpath(*cell[:-1], f"{cell[-1]}.json"),
-        evaluation=lambda dataset: resolved / dataset / "evaluation.json",
-        card=lambda dataset: DATA / dataset / "tensors" / "card.json",
-    )
+FILES = results.Files(
+    metrics=lambda cell, seed: paths.metrics(paths.Cell(*cell)) / f"{seed}.json",
+    history=lambda cell, seed: paths.histories(paths.Cell(*cell)) / f"{seed}.csv",
+    baseline=lambda dataset, kind, seed: paths.baseline(dataset) / kind / f"{seed}.json",
+    transfer=lambda source, cell, seed: paths.metrics(paths.Cell(*cell), source) / f"{seed}.json",
+    settings=lambda cell: paths.SETTINGS / paths.Cell(*cell).path.with_suffix(".json"),
+    evaluation=lambda dataset: paths.SETTINGS / dataset / "evaluate.json",
+    card=lambda dataset: paths.tensors(dataset) / "card.json",
+)
 
 
 def main() -> None:
     """Report on the current grid."""
-    name, grid = arguments(__doc__, "study").study, settings.read_grid()
+    name, grid = arguments(__doc__, "study").study, Grid.model_validate(files.read("grid")["settings"])
     entry({grid.name: grid}, name, "--study: grid.name")
     folder = REPORTS / name
-    say(f"report {name}", "tables and plots", folder)
-    pairs = results.read_json(DATA / "settings/transfer.json", "settings")["settings"]["pairs"]
-    study = results.collect(grid, files(), pairs)
-    record = results.record(grid, files(), study.cards)
+    announce(f"report {name}", "tables and plots", folder)
+    study = results.collect(grid, FILES, files.read("transfer")["settings"]["pairs"])
+    record = results.record(grid, FILES, study.cards)
     # cost.json is no out of the stage: seconds and machines differ from one run to the next
-    costs = cost.collect(results.encoders(study.origins), store.records())
+    costs = cost.collect(results.encoders(study.origins), store.root() / "records")
     writing.write_study(folder, study, record, costs)
 
 

@@ -495,7 +495,7 @@ def ablated(folder, wanted):
                         result = {
                             "size": {"parameters": 7, "rows": 50 if half else 100},
                             "settings": {"epochs": 5, "mixing": {"alpha": 2.0}},
-                            "figures": metrics(value_),
+                            "metrics": metrics(value_),
                             "encoder": "e",
                             "torch": "2.14.1",
                         }

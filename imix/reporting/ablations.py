@@ -53,12 +53,12 @@ def collect(asked: Asked, folder: Path) -> pd.DataFrame:
     axes = (asked.datasets, asked.augmentation, asked.methods, asked.mixes, asked.values, asked.seeds)
     for dataset, augmentation, method, mix, value, seed in itertools.product(*axes):
         path = folder / dataset / f"{value}.{augmentation}.{method}.{mix}.{seed}.json"
-        result = read_json(path, "size", "settings", "figures", "torch")
+        result = read_json(path, "size", "settings", "metrics", "torch")
         row = {"ablation": asked.name, "dataset": dataset, "augmentation": augmentation, "method": method, "mix": mix}
         row |= {"value": value, "seed": seed, "epochs": setting(result["settings"], "epochs", path), **result["size"]}
         if asked.axis and asked.axis not in row:
             row[asked.axis] = setting(result["settings"], asked.axis, path)
-        metrics = {name: required(result["figures"], name, path) for name in METRICS}
+        metrics = {name: required(result["metrics"], name, path) for name in METRICS}
         rows.append(row | metrics | {"torch": result["torch"]})
     return pd.DataFrame(rows)
 

@@ -24,6 +24,7 @@ def resolved(params: Params) -> dict[Path, Block]:
     for cell in (*grid.cells(), *grid.supervised_cells()):
         files[cell.path.with_suffix(".json")] = _cell(params, cell)
     for name in params.ablations.run:
+        files[Path("ablations", name, "asked.json")] = {"settings": _asked(params, name)}
         for dataset in grid.datasets:
             files[Path("ablations", name, f"{dataset}.json")] = _ablation(params, name, dataset)
     for name in ("grid", "transfer", "projection"):
@@ -64,14 +65,19 @@ def _cell(params: Params, cell: Cell) -> Block:
     }
 
 
+def _asked(params: Params, name: str) -> Block:
+    """Return what an ablation's report needs to know of it."""
+    ablation = params.ablation[name]
+    axes = ablation.model_dump(include={"question", "axis", "augmentation", "methods", "mixes"})
+    own = {"datasets": ablation_datasets(params, name), "values": list(ablation.values), "seeds": params.ablations.seeds}
+    return {"name": name, **axes, **own}
+
+
 def _ablation(params: Params, name: str, dataset: str) -> Block:
     """Return an ablation's variants on one data set; none where it does not run there."""
-    ablation = params.ablation[name]
     runs = dataset in ablation_datasets(params, name)
     kind = data(params, dataset).module.KIND
     return {
-        "question": ablation.question,
-        "axis": ablation.axis,
         "seeds": params.ablations.seeds,
         "domain": kind,
         "evaluation": {"settings": evaluation(params, dataset), "code": identity.evaluation_code(kind)},
