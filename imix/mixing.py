@@ -24,6 +24,7 @@ from torch.utils.hooks import RemovableHandle
 
 # Below the first, nearly every weight rounds to 0 or 1 in float32 and nothing is mixed.
 ALPHA_RANGE = (0.01, 1000.0)
+HOST = torch.device("cpu")  # named, since torch.set_default_device may have set another
 TRIES = 10  # proposals per Gamma variable; each is accepted with a probability of at least 0.95
 
 
@@ -57,7 +58,7 @@ def _check_floating(inputs: Tensor) -> None:
 
 def _uniform(*shape: int, generator: torch.Generator | None, dtype: torch.dtype | None = None) -> Tensor:
     """Draw U(0, 1) on the host; torch.rand with a generator does not compile for changing batch sizes."""
-    return torch.empty(*shape, dtype=dtype).uniform_(generator=generator)
+    return torch.empty(*shape, dtype=dtype, device=HOST).uniform_(generator=generator)
 
 
 def beta(alpha: float, size: int, generator: torch.Generator | None = None) -> Tensor:
@@ -109,7 +110,7 @@ def dirichlet(alpha: float, size: int, parts: int, generator: torch.Generator | 
     _check_alpha(alpha)
     _check_count("size", size)
     _check_count("parts", parts)
-    normal = torch.empty(TRIES, size, parts, dtype=torch.float64).normal_(generator=generator)
+    normal = torch.empty(TRIES, size, parts, dtype=torch.float64, device=HOST).normal_(generator=generator)
     # in (0, 1]: a logarithm follows
     uniform = 1 - _uniform(TRIES + 1, size, parts, generator=generator, dtype=torch.float64)
     d = alpha + 2 / 3  # of Gamma(alpha + 1); the factor U^(1 / alpha) makes it Gamma(alpha)
@@ -137,7 +138,7 @@ def random_partners(size: int, groups: int = 1, generator: torch.Generator | Non
     if size % groups:
         raise ValueError(f"a batch of {size} does not divide into {groups} groups")
     order = _uniform(groups, size // groups, generator=generator).argsort(1)
-    return order.add_(torch.arange(0, size, size // groups)[:, None]).flatten()
+    return order.add_(torch.arange(0, size, size // groups, device=HOST)[:, None]).flatten()
 
 
 def mixup(
@@ -237,7 +238,7 @@ def cutmix(images: Tensor, alpha: float = 1.0, *, groups: int = 1, generator: to
 
 def _in_segment(length: int, centre: Tensor, half: Tensor) -> Tensor:
     """Return (length,) bool: which of 0..length-1 are in [centre - half, centre + half)."""
-    place = torch.arange(length)
+    place = torch.arange(length, device=HOST)
     return (place >= centre - half) & (place < centre + half)
 
 
