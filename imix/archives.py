@@ -66,7 +66,7 @@ def fetch(archive: Archive, checksum: Checksum, folder: Path) -> None:
     - no mirror: the stored archive is used.
 
     Every use of an unchecked archive prints a line saying which file is used. On a file system
-    without locks, two fetches of one archive at once may download it twice; a warning says so.
+    without locks a warning is printed: two fetches of one archive must not run at once there.
 
     Args:
         archive: what to fetch.
@@ -172,7 +172,7 @@ def _remote_size(url: str) -> int | None:
         # identity: the size of the file itself, not of a compressed transfer
         headers = {"Accept-Encoding": "identity"}
         answer = requests.head(url, allow_redirects=True, timeout=SECONDS, headers=headers)
-        return int(answer.headers["Content-Length"]) if answer.ok else None
+        return int(answer.headers["Content-Length"]) or None if answer.ok else None  # 0: some servers do not say
     except (OSError, KeyError, ValueError):
         return None
 

@@ -129,7 +129,13 @@ def test_fresh_download_then_nothing_to_do(server, store, tmp_path, no_network, 
     assert (tmp_path / "raw" / FILE).read_bytes() == server.content
     assert (tmp_path / "raw" / FILE).samefile(store / FILE)
     record = (tmp_path / "raw" / "source.json").read_bytes()
-    expected = {"file": FILE, "checksum": sha256(server.content), "rule": "official", "verified": True, "official": True}
+    expected = {
+        "file": FILE,
+        "checksum": sha256(server.content),
+        "rule": "official",
+        "verified": True,
+        "official": True,
+    }
     assert json.loads(record) == expected
     no_network()
     fetch(archive, "official", tmp_path / "raw")  # again, over what is there
@@ -141,13 +147,17 @@ def test_copied_where_links_fail(server, store, tmp_path, monkeypatch):
     monkeypatch.setenv("IMIX_DATA_MIRROR", str(tmp_path / "mirror"))
     monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError("another disk")))
     fetch(NOWHERE, sha256(server.content), tmp_path / "raw")
-    assert (tmp_path / "raw" / FILE).read_bytes() == server.content and not (tmp_path / "raw" / FILE).samefile(store / FILE)
+    assert (tmp_path / "raw" / FILE).read_bytes() == server.content and not (tmp_path / "raw" / FILE).samefile(
+        store / FILE
+    )
 
 
 def test_interrupted_download(server, store, tmp_path, capsys):
     archive = at(server, sha256(server.content))
     server.broken = 3
-    with pytest.raises(UserError, match=rf"{server.url}/{FILE}: download failed \(.*IncompleteRead.*IMIX_DATA_MIRROR") as error:
+    with pytest.raises(
+        UserError, match=rf"{server.url}/{FILE}: download failed \(.*IncompleteRead.*IMIX_DATA_MIRROR"
+    ) as error:
         fetch(archive, None, tmp_path / "raw")  # without a checksum, too
     assert "\n" not in str(error.value) and len(server.requests) == 3
     assert names(store) == [] and not (tmp_path / "raw").exists()
@@ -162,7 +172,9 @@ def test_interrupted_download(server, store, tmp_path, capsys):
 def test_server_errors_are_tried_again_others_not(server, store, tmp_path):
     for status, requests in ((503, 3), (404, 1)):
         server.status, server.requests = [status] * 3, []
-        with pytest.raises(UserError, match=rf"{server.url}/{FILE}: download failed \({status} .*IMIX_DATA_MIRROR can name"):
+        with pytest.raises(
+            UserError, match=rf"{server.url}/{FILE}: download failed \({status} .*IMIX_DATA_MIRROR can name"
+        ):
             fetch(at(server, sha256(server.content)), "official", tmp_path / "raw")
         assert len(server.requests) == requests and names(store) == []
     server.status = [500, 502]
@@ -174,9 +186,19 @@ def test_wrong_checksum(server, store, tmp_path):
     wanted = "md5:" + "0" * 32
     with pytest.raises(UserError) as error:
         fetch(at(server, wanted), "official", tmp_path / "raw")
-    for word in (FILE, f"md5:{hashlib.md5(server.content).hexdigest()}", wanted, f"{server.url}/{FILE}", f"{FILE}.refused"):
+    for word in (
+        FILE,
+        f"md5:{hashlib.md5(server.content).hexdigest()}",
+        wanted,
+        f"{server.url}/{FILE}",
+        f"{FILE}.refused",
+    ):
         assert word in str(error.value)
-    assert "params.yaml" not in str(error.value) and names(store) == [f"{FILE}.refused"] and not (tmp_path / "raw").exists()
+    assert (
+        "params.yaml" not in str(error.value)
+        and names(store) == [f"{FILE}.refused"]
+        and not (tmp_path / "raw").exists()
+    )
 
 
 @pytest.mark.parametrize("http", [False, True])
@@ -184,7 +206,9 @@ def test_mirror(server, store, tmp_path, monkeypatch, http):
     """One that has other bytes than the official ones: refused, until its own checksum is named."""
     monkeypatch.setenv("IMIX_DATA_MIRROR", f"{server.url}/" if http else str(tmp_path / "mirror"))
     own = sha256(server.content)
-    with pytest.raises(UserError, match=rf"must be md5:c32a.*it came from .*{FILE}.*source\.checksum in params\.yaml to {own}"):
+    with pytest.raises(
+        UserError, match=rf"must be md5:c32a.*it came from .*{FILE}.*source\.checksum in params\.yaml to {own}"
+    ):
         fetch(NOWHERE, "official", tmp_path / "raw")
     assert names(store) == [f"{FILE}.refused"]
     fetch(NOWHERE, own, tmp_path / "raw")
@@ -198,7 +222,11 @@ def test_mirror(server, store, tmp_path, monkeypatch, http):
 def test_mirror_without_the_file(server, tmp_path, monkeypatch, url):
     mirror = server.url if url else str(tmp_path / "nowhere")
     monkeypatch.setenv("IMIX_DATA_MIRROR", mirror)
-    words = rf"{mirror}/covtype.data.gz: .*404" if url else rf"IMIX_DATA_MIRROR = '{mirror}': covtype.data.gz .*No such file"
+    words = (
+        rf"{mirror}/covtype.data.gz: .*404"
+        if url
+        else rf"IMIX_DATA_MIRROR = '{mirror}': covtype.data.gz .*No such file"
+    )
     with pytest.raises(UserError, match=words):
         fetch(covtype.ARCHIVE, "official", tmp_path / "raw")
     assert len(server.requests) == url  # what is not there is not asked for again
@@ -209,7 +237,13 @@ def test_unchecked(server, store, tmp_path, monkeypatch, capsys):
     fetch(NOWHERE, None, tmp_path / "raw")
     assert f"warning: {FILE} is not checked: source.checksum is null in params.yaml" in capsys.readouterr().err
     record = json.loads((tmp_path / "raw" / "source.json").read_text())
-    assert record == {"file": FILE, "checksum": sha256(server.content), "rule": None, "verified": False, "official": False}
+    assert record == {
+        "file": FILE,
+        "checksum": sha256(server.content),
+        "rule": None,
+        "verified": False,
+        "official": False,
+    }
 
 
 @pytest.mark.parametrize("http", [False, True])
@@ -239,8 +273,11 @@ def test_a_mended_file_of_the_mirror_is_taken(server, store, tmp_path, monkeypat
 def test_an_unchecked_file_is_kept_where_the_mirror_is_gone(server, store, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("IMIX_DATA_MIRROR", str(tmp_path / "mirror"))
     fetch(NOWHERE, None, tmp_path / "raw")
-    for mirror, words in ((str(tmp_path / "gone"), "cannot be read (No such file"), ("http://127.0.0.1:9", "names no size"),
-                          ("", "there is no mirror to compare it with")):  # fmt: skip
+    for mirror, words in (
+        (str(tmp_path / "gone"), "cannot be read (No such file"),
+        ("http://127.0.0.1:9", "names no size"),
+        ("", "there is no mirror to compare it with"),
+    ):
         capsys.readouterr()
         monkeypatch.setenv("IMIX_DATA_MIRROR", mirror)
         fetch(NOWHERE, None, tmp_path / "raw")
@@ -275,7 +312,9 @@ def test_other_errors_of_locks_are_raised(store, tmp_path, monkeypatch):
 
 
 def test_offline_with_nothing(store, tmp_path):
-    with pytest.raises(UserError, match=rf"http://127.0.0.1:9/{FILE}: download failed \(.*refused.*IMIX_DATA_MIRROR") as error:
+    with pytest.raises(
+        UserError, match=rf"http://127.0.0.1:9/{FILE}: download failed \(.*refused.*IMIX_DATA_MIRROR"
+    ) as error:
         fetch(NOWHERE, "official", tmp_path / "raw")
     assert "\n" not in str(error.value) and len(str(error.value)) < 250 and names(store) == []
 
@@ -352,21 +391,32 @@ def records(labels, values, label_bytes=1):
 def cifar10_archive(folder, **changes):
     contents = {f"data_batch_{i + 1}.bin": records(range(10), range(10 * i, 10 * i + 10)) for i in range(5)}
     contents |= {"test_batch.bin": records([3, 9], [100, 101])} | changes
-    tar(folder / FILE, {f"cifar-10-batches-bin/{name}": content for name, content in contents.items() if content is not None})
+    tar(
+        folder / FILE,
+        {f"cifar-10-batches-bin/{name}": content for name, content in contents.items() if content is not None},
+    )
 
 
 def test_cifar10(tmp_path):
     cifar10_archive(tmp_path)
     splits = read(cifar10, ALL, tmp_path)
     assert {s: (x.shape, x.dtype) for s, x in splits.inputs.items()} == {
-        "train": ((25, 3, 32, 32), np.uint8), "validation": ((25, 3, 32, 32), np.uint8), "test": ((2, 3, 32, 32), np.uint8)}  # fmt: skip
+        "train": ((25, 3, 32, 32), np.uint8),
+        "validation": ((25, 3, 32, 32), np.uint8),
+        "test": ((2, 3, 32, 32), np.uint8),
+    }
     assert splits.labels["test"].tolist() == [3, 9] and splits.classes[3] == "cat" and splits.carved
-    assert splits.inputs["test"][1, :, 5, 7].tolist() == [101, 102, 103] and splits.inputs["test"][1, 0, 0].tolist() == [255] + [101] * 31
+    assert (
+        splits.inputs["test"][1, :, 5, 7].tolist() == [101, 102, 103]
+        and splits.inputs["test"][1, 0, 0].tolist() == [255] + [101] * 31
+    )
     for split in ("train", "validation"):
         assert (splits.inputs[split][:, 0, 1, 1] % 10 == splits.labels[split]).all()
     training = np.concatenate([splits.inputs["train"], splits.inputs["validation"]])
     assert sorted(training[:, 0, 1, 1].tolist()) == list(range(50))
-    assert np.allclose(splits.mean, (training / 255).mean((0, 2, 3))) and np.allclose(splits.std, (training / 255).std((0, 2, 3)))
+    assert np.allclose(splits.mean, (training / 255).mean((0, 2, 3))) and np.allclose(
+        splits.std, (training / 255).std((0, 2, 3))
+    )
     chosen = read(cifar10, cifar10.Rows(train=20, validation=0.5, test=1, seed=1), tmp_path)
     assert {s: len(x) for s, x in chosen.labels.items()} == {"train": 10, "validation": 10, "test": 1}
     assert np.bincount(chosen.labels["train"]).tolist() == [1] * 10
@@ -378,18 +428,30 @@ def test_cifar100_has_fine_labels(tmp_path):
     contents = {"train.bin": records(range(100), range(100), 2), "test.bin": records([0, 99], [7, 8], 2)}
     tar(tmp_path / cifar100.ARCHIVE.file, {f"cifar-100-binary/{name}": content for name, content in contents.items()})
     splits = read(cifar100, ALL, tmp_path)
-    assert splits.labels["test"].tolist() == [0, 99] and (splits.inputs["train"][:, 0, 1, 1] == splits.labels["train"]).all()
+    assert (
+        splits.labels["test"].tolist() == [0, 99]
+        and (splits.inputs["train"][:, 0, 1, 1] == splits.labels["train"]).all()
+    )
     assert len(splits.classes) == 100 and sorted(splits.classes) == splits.classes and splits.classes[99] == "worm"
 
 
-@pytest.mark.parametrize("changes,words", [
-    ({"data_batch_3.bin": None}, "no member cifar-10-batches-bin/data_batch_3.bin"),
-    ({"test_batch.bin": records([1], [1])[:-1]}, "test_batch.bin: 3072 bytes are not records of 3073"),
-    ({"test_batch.bin": b""}, "test_batch.bin: 0 bytes"),
-    ({"data_batch_6.bin": records([1], [1])}, "unknown member cifar-10-batches-bin/data_batch_6.bin; must be cifar-10"),
-    ({"test_batch.bin": None, "TEST_BATCH.BIN": records([1], [1])}, "unknown member cifar-10-batches-bin/TEST_BATCH.BIN"),
-    ({"data_batch_1.bin": records([10], [1])}, r"data_batch_1.bin: label 10; must be 0\.\.9"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes,words",
+    [
+        ({"data_batch_3.bin": None}, "no member cifar-10-batches-bin/data_batch_3.bin"),
+        ({"test_batch.bin": records([1], [1])[:-1]}, "test_batch.bin: 3072 bytes are not records of 3073"),
+        ({"test_batch.bin": b""}, "test_batch.bin: 0 bytes"),
+        (
+            {"data_batch_6.bin": records([1], [1])},
+            "unknown member cifar-10-batches-bin/data_batch_6.bin; must be cifar-10",
+        ),
+        (
+            {"test_batch.bin": None, "TEST_BATCH.BIN": records([1], [1])},
+            "unknown member cifar-10-batches-bin/TEST_BATCH.BIN",
+        ),
+        ({"data_batch_1.bin": records([10], [1])}, r"data_batch_1.bin: label 10; must be 0\.\.9"),
+    ],
+)
 def test_cifar_refuses(tmp_path, changes, words):
     cifar10_archive(tmp_path, **changes)
     with pytest.raises(UserError, match=f"{FILE}: .*{words}"):
@@ -416,15 +478,27 @@ def test_covtype(tmp_path):
     covtype_archive(tmp_path, forest())
     splits = read(covtype, TABLE, tmp_path)
     assert {s: (x.shape, x.dtype) for s, x in splits.inputs.items()} == {
-        "train": ((12_096, 54), np.float32), "validation": ((3_024, 54), np.float32), "test": ((10, 54), np.float32)}  # fmt: skip
+        "train": ((12_096, 54), np.float32),
+        "validation": ((3_024, 54), np.float32),
+        "test": ((10, 54), np.float32),
+    }
     assert splits.inputs["test"][:, 0].tolist() == list(range(15_120, 15_130))
     for split, inputs in splits.inputs.items():
         assert (inputs[:, 0] % 7 == splits.labels[split]).all()
     training = np.concatenate([splits.inputs["train"], splits.inputs["validation"]])
     assert sorted(training[:, 0].tolist()) == list(range(15_120))
-    assert splits.mean.shape == splits.std.shape == (10,) and (splits.mean[0], splits.mean[1], splits.std[1]) == (7559.5, 7, 1)
+    assert splits.mean.shape == splits.std.shape == (10,) and (splits.mean[0], splits.mean[1], splits.std[1]) == (
+        7559.5,
+        7,
+        1,
+    )
     assert splits.std[0] == pytest.approx(np.arange(15_120).std())
-    assert (splits.column_groups, splits.numbers, splits.carved, splits.classes[6]) == ((10, 4, 40), 10, True, "Krummholz")
+    assert (splits.column_groups, splits.numbers, splits.carved, splits.classes[6]) == (
+        (10, 4, 40),
+        10,
+        True,
+        "Krummholz",
+    )
 
 
 @pytest.mark.parametrize("ending", ["\n\n\n", "\r\n\r\n", ""])
@@ -447,7 +521,9 @@ def test_covtype_statistics_of_the_chosen_rows_or_as_published(tmp_path):
     assert len(training) == 70 and len(some.labels["test"]) == 7 and some.inputs["test"][:, 0].min() >= 15_120
     assert np.allclose(some.mean, training[:, :10].mean(0)) and some.std[0] == pytest.approx(training[:, 0].std())
     leaking = read(covtype, TABLE.model_copy(update={"train": 70, "standardise": "all"}), tmp_path)
-    assert leaking.mean[0] == pytest.approx(np.arange(15_130).mean()) and leaking.std[0] == pytest.approx(np.arange(15_130).std())
+    assert leaking.mean[0] == pytest.approx(np.arange(15_130).mean()) and leaking.std[0] == pytest.approx(
+        np.arange(15_130).std()
+    )
 
 
 def test_covtype_refuses(tmp_path):
@@ -474,7 +550,14 @@ def test_covtype_refuses(tmp_path):
     for last in ("1,", "1.5", "3000000000", "nan", "", "-"):
         path.write_bytes(gzip.compress(f"{row[:-1]}{last}\n".encode() * 3))
         refused("not a table of integers")
-    for lines in ([row, row + ",1"], [row, row[:-2]], [row, row[:-1] + "x"], [row, row[:-1] + "1.5"], [row, row[:-1] + "9" * 12], []):
+    for lines in (
+        [row, row + ",1"],
+        [row, row[:-2]],
+        [row, row[:-1] + "x"],
+        [row, row[:-1] + "1.5"],
+        [row, row[:-1] + "9" * 12],
+        [],
+    ):
         path.write_bytes(gzip.compress("\n".join(lines).encode()))
         refused("not a table of integers")
     covtype_archive(tmp_path, forest())
@@ -489,7 +572,9 @@ WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", 
 
 def speech(folder, seed=0, **changes):
     """Speakers a, b train, c validates, d is tested; each says every word, as samples of its own value; d briefly."""
-    said = {f"./{word}/{speaker}_nohash_0.wav": (i, j) for j, speaker in enumerate("abcd") for i, word in enumerate(WORDS)}
+    said = {
+        f"./{word}/{speaker}_nohash_0.wav": (i, j) for j, speaker in enumerate("abcd") for i, word in enumerate(WORDS)
+    }
     contents = {name: wav(np.full(20_000 if j < 3 else 10_000, 100 * j + i + 1)) for name, (i, j) in said.items()}
     contents |= {f"./_background_noise_/{k}.wav": wav(np.full(17_000 + k, k)) for k in range(2)}
     contents |= {"./_background_noise_/README.md": b"noise", "./LICENSE": b"CC BY"}
@@ -504,7 +589,10 @@ def test_speech_commands(tmp_path):
     speech(tmp_path)
     splits = read(speech_commands, COMMANDS, tmp_path)
     assert {s: (x.shape, x.dtype) for s, x in splits.inputs.items()} == {
-        "train": ((32, 16_000), np.int16), "validation": ((16, 16_000), np.int16), "test": ((12, 16_000), np.int16)}  # fmt: skip
+        "train": ((32, 16_000), np.int16),
+        "validation": ((16, 16_000), np.int16),
+        "test": ((12, 16_000), np.int16),
+    }
     assert splits.classes == ["unknown", "silence", *WORDS[:10]] and not splits.carved
     assert np.bincount(splits.labels["train"]).tolist() == [4, 8] + [2] * 10
     assert np.bincount(splits.labels["test"]).tolist() == [2, 0] + [1] * 10
@@ -515,7 +603,9 @@ def test_speech_commands(tmp_path):
                 continue
             speaker, word = divmod(int(clip[0]) - 1, 100)
             assert speaker in speakers and label == (word + 2 if word < 10 else 0)
-            assert (clip[: 10_000 if speaker == 3 else None] == clip[0]).all() and (speaker < 3 or not clip[10_000:].any())
+            assert (clip[: 10_000 if speaker == 3 else None] == clip[0]).all() and (
+                speaker < 3 or not clip[10_000:].any()
+            )
     assert splits.background.shape == (2, 16_000) and splits.background[:, -1].tolist() == [0, 1]
     assert splits.mean.shape == splits.std.shape == (1,) and -80 <= splits.mean[0] < 0 < splits.std[0]
 
@@ -552,40 +642,52 @@ EXTENSIBLE = header(0xFFFE, extension=struct.pack("<HHI", 22, 16, 4) + GUID)
 CLIP = "yes/a_nohash_0.wav"
 
 
-@pytest.mark.parametrize("content", [
-    riff(header(), DATA),
-    riff(EXTENSIBLE, DATA),
-    riff(header(), chunk(b"LIST", b"INFOabc"), DATA),  # of odd length, padded
-    riff(header(), DATA, chunk(b"LIST", b"INFOabc", pad=False)),
-    riff(header(), DATA) + b"what other programs add",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        riff(header(), DATA),
+        riff(EXTENSIBLE, DATA),
+        riff(header(), chunk(b"LIST", b"INFOabc"), DATA),  # of odd length, padded
+        riff(header(), DATA, chunk(b"LIST", b"INFOabc", pad=False)),
+        riff(header(), DATA) + b"what other programs add",
+    ],
+)
 def test_wav_files_that_are_read(content):
     samples = speech_commands.samples(content, "here")
     assert samples.dtype == np.int16 and (samples == RAMP).all() and len(samples) == len(RAMP)
 
 
-@pytest.mark.parametrize("content,words", [
-    (riff(header(), DATA)[:-4], "1996 bytes of samples, the header says 2000; truncated"),
-    (riff(header(), DATA)[:-3], "1996 bytes of samples, the header says 2000; truncated"),
-    (riff(header(), DATA)[:-1], "1998 bytes of samples, the header says 2000; truncated"),
-    (riff(header(), DATA)[:30], "not a WAV file"),
-    (riff(header(), DATA)[:44], "0 bytes of samples, the header says 2000|no samples"),
-    (riff(header(), chunk(b"data", RAMP.tobytes()[:-1])), "1998 bytes of samples, the header says 1999; .* half a sample"),
-    (riff(header(), chunk(b"data", RAMP.tobytes()[:-1], pad=False)), "1998 bytes of samples, the header says 1999"),
-    (riff(header(), chunk(b"data", RAMP.tobytes(), size=2**32 - 1)), "2000 bytes of samples, the header says 4294967295"),
-    (riff(header(), chunk(b"LIST", b"INFOabc", pad=False), DATA), "not a WAV file"),
-    (riff(chunk(b"junk", b"abc", pad=False), header(), DATA), "not a WAV file"),
-    (riff(header(bits=24), chunk(b"data", bytes(300))), "16000 Hz, 1 channel.*PCM_24; must be .*PCM_16"),
-    (riff(header(bits=8), chunk(b"data", bytes(300))), ".* PCM_U8; must be"),
-    (riff(header(3, 32), chunk(b"data", bytes(400))), ".* FLOAT; must be .*PCM_16"),
-    (riff(header(6, 8), chunk(b"data", bytes(400))), ".* ALAW; must be"),
-    (riff(DATA), "not a WAV file"),
-    (riff(header()), "not a WAV file"),
-    (riff(header(), DATA, DATA), "not a WAV file"),
-    (b"", "not a WAV file"),
-    (b"RIFF", "not a WAV file"),
-    (b"fLaC" + bytes(100), "not a WAV file"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content,words",
+    [
+        (riff(header(), DATA)[:-4], "1996 bytes of samples, the header says 2000; truncated"),
+        (riff(header(), DATA)[:-3], "1996 bytes of samples, the header says 2000; truncated"),
+        (riff(header(), DATA)[:-1], "1998 bytes of samples, the header says 2000; truncated"),
+        (riff(header(), DATA)[:30], "not a WAV file"),
+        (riff(header(), DATA)[:44], "0 bytes of samples, the header says 2000|no samples"),
+        (
+            riff(header(), chunk(b"data", RAMP.tobytes()[:-1])),
+            "1998 bytes of samples, the header says 1999; .* half a sample",
+        ),
+        (riff(header(), chunk(b"data", RAMP.tobytes()[:-1], pad=False)), "1998 bytes of samples, the header says 1999"),
+        (
+            riff(header(), chunk(b"data", RAMP.tobytes(), size=2**32 - 1)),
+            "2000 bytes of samples, the header says 4294967295",
+        ),
+        (riff(header(), chunk(b"LIST", b"INFOabc", pad=False), DATA), "not a WAV file"),
+        (riff(chunk(b"junk", b"abc", pad=False), header(), DATA), "not a WAV file"),
+        (riff(header(bits=24), chunk(b"data", bytes(300))), "16000 Hz, 1 channel.*PCM_24; must be .*PCM_16"),
+        (riff(header(bits=8), chunk(b"data", bytes(300))), ".* PCM_U8; must be"),
+        (riff(header(3, 32), chunk(b"data", bytes(400))), ".* FLOAT; must be .*PCM_16"),
+        (riff(header(6, 8), chunk(b"data", bytes(400))), ".* ALAW; must be"),
+        (riff(DATA), "not a WAV file"),
+        (riff(header()), "not a WAV file"),
+        (riff(header(), DATA, DATA), "not a WAV file"),
+        (b"", "not a WAV file"),
+        (b"RIFF", "not a WAV file"),
+        (b"fLaC" + bytes(100), "not a WAV file"),
+    ],
+)
 def test_wav_files_that_are_refused(tmp_path, content, words):
     speech(tmp_path, **{CLIP: content})
     with pytest.raises(UserError, match=f"{speech_commands.ARCHIVE.file}: {CLIP}: ({words})") as error:
@@ -603,20 +705,25 @@ def test_capitals_are_clips_and_words_too(tmp_path):
     assert splits.classes[splits.labels["train"][splits.inputs["train"][:, 0] == 9999][0]] == "yes"
 
 
-@pytest.mark.parametrize("change", [
-    lambda text: b"\xef\xbb\xbf" + text,
-    lambda text: text.decode().encode("utf-16"),
-    lambda text: text.replace(b"/", b"\\"),
-    lambda text: b"./" + text.replace(b"\n", b"\n./"),
-    lambda text: text.replace(b"\n", b"  \t\n") + b" \n\n  \n",
-    lambda text: text.replace(b"\n", b"\r\n") + b"\r\n",
-    lambda text: text.replace(b"/", b"//"),
-    lambda text: text + b"\n" + text,
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: b"\xef\xbb\xbf" + text,
+        lambda text: text.decode().encode("utf-16"),
+        lambda text: text.replace(b"/", b"\\"),
+        lambda text: b"./" + text.replace(b"\n", b"\n./"),
+        lambda text: text.replace(b"\n", b"  \t\n") + b" \n\n  \n",
+        lambda text: text.replace(b"\n", b"\r\n") + b"\r\n",
+        lambda text: text.replace(b"/", b"//"),
+        lambda text: text + b"\n" + text,
+    ],
+)
 def test_lists_are_read_however_they_are_written(tmp_path, change):
     speech(tmp_path)
     wanted = read(speech_commands, COMMANDS, tmp_path)
-    lists = {name: content for name, content in members(tmp_path / speech_commands.ARCHIVE.file) if name.endswith(".txt")}
+    lists = {
+        name: content for name, content in members(tmp_path / speech_commands.ARCHIVE.file) if name.endswith(".txt")
+    }
     speech(tmp_path, **{name: change(content) for name, content in lists.items()})
     found = read(speech_commands, COMMANDS, tmp_path)
     assert all((found.inputs[s] == wanted.inputs[s]).all() for s in wanted.inputs)
@@ -647,22 +754,37 @@ def test_statistics_are_of_random_clips(monkeypatch):
     assert means[0] == means[1] != means[2] and all(abs(mean / alone - 1 / 12) < 0.06 for mean in means)
 
 
-@pytest.mark.parametrize("changes,words", [
-    ({"yes/a_nohash_0.wav": wav(np.ones(8000), rate=8000)}, "yes/a_nohash_0.wav: 8000 Hz, 1 channel"),
-    ({"yes/a_nohash_0.wav": wav(np.ones(8000), channels=2)}, "yes/a_nohash_0.wav: 16000 Hz, 2 channel"),
-    ({"yes/a_nohash_0.wav": wav([])}, "yes/a_nohash_0.wav: no samples"),
-    ({"yes/a_nohash_0.wav": b"RIFF"}, "yes/a_nohash_0.wav: not a WAV"),
-    ({"a_nohash_0.wav": wav(np.ones(9))}, "a_nohash_0.wav: must be in a folder"),
-    ({"validation_list.txt": b"yes/c_nohash_0.wav\n\nyes/e_nohash_0.wav\n"}, "validation_list.txt, line 3: 'yes/e_nohash_0.wav' is no clip"),
-    ({"testing_list.txt": b"_background_noise_/0.wav"}, "testing_list.txt, line 1: '_background_noise_/0.wav' is no clip"),
-    ({"testing_list.txt": b"yes/d_nohash_0.wav\n./yes/c_nohash_0.wav"}, "testing_list.txt, line 2: 'yes/c_nohash_0.wav' is in validation_list"),
-    ({"testing_list.txt": b"\xff\xff/d"}, "testing_list.txt, line 1: .* is no clip"),
-    ({"testing_list.txt": b"\n"}, "no clips for test"),
-    ({"validation_list.txt": None}, "no member validation_list.txt"),
-    ({"testing_list.txt": None}, "no member testing_list.txt"),
-    ({"_background_noise_/0.wav": None, "_background_noise_/1.wav": None}, "_background_noise_: must hold"),
-    ({"_background_noise_/0.wav": wav(np.ones(100)), "_background_noise_/1.wav": None}, "_background_noise_: must hold a second"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes,words",
+    [
+        ({"yes/a_nohash_0.wav": wav(np.ones(8000), rate=8000)}, "yes/a_nohash_0.wav: 8000 Hz, 1 channel"),
+        ({"yes/a_nohash_0.wav": wav(np.ones(8000), channels=2)}, "yes/a_nohash_0.wav: 16000 Hz, 2 channel"),
+        ({"yes/a_nohash_0.wav": wav([])}, "yes/a_nohash_0.wav: no samples"),
+        ({"yes/a_nohash_0.wav": b"RIFF"}, "yes/a_nohash_0.wav: not a WAV"),
+        ({"a_nohash_0.wav": wav(np.ones(9))}, "a_nohash_0.wav: must be in a folder"),
+        (
+            {"validation_list.txt": b"yes/c_nohash_0.wav\n\nyes/e_nohash_0.wav\n"},
+            "validation_list.txt, line 3: 'yes/e_nohash_0.wav' is no clip",
+        ),
+        (
+            {"testing_list.txt": b"_background_noise_/0.wav"},
+            "testing_list.txt, line 1: '_background_noise_/0.wav' is no clip",
+        ),
+        (
+            {"testing_list.txt": b"yes/d_nohash_0.wav\n./yes/c_nohash_0.wav"},
+            "testing_list.txt, line 2: 'yes/c_nohash_0.wav' is in validation_list",
+        ),
+        ({"testing_list.txt": b"\xff\xff/d"}, "testing_list.txt, line 1: .* is no clip"),
+        ({"testing_list.txt": b"\n"}, "no clips for test"),
+        ({"validation_list.txt": None}, "no member validation_list.txt"),
+        ({"testing_list.txt": None}, "no member testing_list.txt"),
+        ({"_background_noise_/0.wav": None, "_background_noise_/1.wav": None}, "_background_noise_: must hold"),
+        (
+            {"_background_noise_/0.wav": wav(np.ones(100)), "_background_noise_/1.wav": None},
+            "_background_noise_: must hold a second",
+        ),
+    ],
+)
 def test_speech_commands_refuses(tmp_path, changes, words):
     speech(tmp_path, **changes)
     with pytest.raises(UserError, match=f"{speech_commands.ARCHIVE.file}: {words}"):
@@ -676,15 +798,22 @@ real = pytest.mark.skipif(not MIRROR.is_dir(), reason="no real data: IMIX_TEST_M
 
 
 @real
-@pytest.mark.parametrize("module,rows,sizes", [
-    (cifar10, ALL, (5000, 5000, 2000)),
-    (cifar100, ALL, (5000, 5000, 2000)),
-    (cifar10, cifar10.Rows(train=4000, validation=0.2, test=1999, seed=0), (3200, 800, 1999)),
-    (cifar100, cifar100.Rows(train=9999, validation=0.2, test=100, seed=0), (7999, 2000, 100)),
-    (covtype, TABLE, (12_096, 3_024, 12_000)),
-    (speech_commands, COMMANDS.model_copy(update={"silence": 0.0}), (3003, 376, 1103)),
-    (speech_commands, speech_commands.Rows(silence=0.0, train=3000, validation=370, test=1100, seed=0), (3000, 370, 1100)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "module,rows,sizes",
+    [
+        (cifar10, ALL, (5000, 5000, 2000)),
+        (cifar100, ALL, (5000, 5000, 2000)),
+        (cifar10, cifar10.Rows(train=4000, validation=0.2, test=1999, seed=0), (3200, 800, 1999)),
+        (cifar100, cifar100.Rows(train=9999, validation=0.2, test=100, seed=0), (7999, 2000, 100)),
+        (covtype, TABLE, (12_096, 3_024, 12_000)),
+        (speech_commands, COMMANDS.model_copy(update={"silence": 0.0}), (3003, 376, 1103)),
+        (
+            speech_commands,
+            speech_commands.Rows(silence=0.1, train=3000, validation=370, test=1100, seed=0),
+            (3333, 411, 1100),
+        ),
+    ],
+)
 def test_real_data(tmp_path, monkeypatch, module, rows, sizes):
     monkeypatch.setenv("IMIX_DATA_MIRROR", str(MIRROR))
     lines = (MIRROR / "SHA256SUMS").read_text().splitlines()
@@ -695,8 +824,11 @@ def test_real_data(tmp_path, monkeypatch, module, rows, sizes):
     assert json.loads((tmp_path / "source.json").read_text())["checksum"] == rule
     splits = module.read(source, rows, tmp_path)
     assert tuple(map(len, splits.labels.values())) == tuple(map(len, splits.inputs.values())) == sizes
-    present = set(range(len(splits.classes))) - ({1} if module is speech_commands else set())
-    assert all(set(labels.tolist()) == present for labels in splits.labels.values())
+    if rows.train and rows.test:
+        form = module.form(source, rows)
+        assert form.exact and (form.fit, form.validation, form.test) == sizes
+    silence = {1} if module is speech_commands else set()
+    assert all(set(labels.tolist()) | silence == set(range(len(splits.classes))) for labels in splits.labels.values())
     assert np.isfinite(splits.mean).all() and (splits.std > 0).all()
 
 

@@ -70,7 +70,10 @@ def test_mnist(tmp_path):
     mnist.fetch(source, tmp_path)
     splits = mnist.read(source, rows, tmp_path)
     assert {s: x.shape for s, x in splits.inputs.items()} == {
-        "train": (750, 1, 32, 32), "validation": (250, 1, 32, 32), "test": (3000, 1, 32, 32)}  # fmt: skip
+        "train": (750, 1, 32, 32),
+        "validation": (250, 1, 32, 32),
+        "test": (3000, 1, 32, 32),
+    }
     assert mnist.form(source, rows) == of_form(splits) and mnist.form(source, rows).fit == 750
     assert np.bincount(splits.labels["test"]).tolist() == [300] * 10
     training = np.concatenate([splits.inputs["train"], splits.inputs["validation"]]) / 255
@@ -114,8 +117,10 @@ def speech(tmp_path_factory):
     import time
 
     source = spoken.Source(name="spoken", seed=1, voices={"train": 20, "validation": 2, "test": 3}, words=11)
-    code = ("import sys; from pathlib import Path; from imix.datasets import spoken\n"
-            "spoken.fetch(spoken.Source.model_validate_json(sys.argv[1]), Path(sys.argv[2]))")  # fmt: skip
+    code = (
+        "import sys; from pathlib import Path; from imix.datasets import spoken\n"
+        "spoken.fetch(spoken.Source.model_validate_json(sys.argv[1]), Path(sys.argv[2]))"
+    )
     folders = [tmp_path_factory.mktemp("speech") for _ in range(2)]
     for folder in folders:
         time.sleep(1.1)  # the library seeds its breath noise by the clock, in seconds
@@ -163,10 +168,20 @@ def test_stratified_is_disjoint_proportional_and_nested_in_the_seed():
         stratified(labels, {"train": 101}, 0, "here")
 
 
-@pytest.mark.parametrize("sizes", [
-    {"train": 100}, {"train": 60, "test": 40}, {"train": 0, "test": 40}, {"train": 100, "test": 0}, {"train": 98}, {"train": 2}, {"train": 1},
-    {"train": 50, "validation": 49, "test": 1}, {"train": 3, "validation": 3, "test": 3},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"train": 100},
+        {"train": 60, "test": 40},
+        {"train": 0, "test": 40},
+        {"train": 100, "test": 0},
+        {"train": 98},
+        {"train": 2},
+        {"train": 1},
+        {"train": 50, "validation": 49, "test": 1},
+        {"train": 3, "validation": 3, "test": 3},
+    ],
+)
 def test_stratified_gives_any_size(sizes):
     """All rows, none, fewer than classes, or fewer than classes left."""
     labels = np.repeat([0, 1, 2], [50, 30, 20])
@@ -177,7 +192,9 @@ def test_stratified_gives_any_size(sizes):
 
 
 def test_stratified_says_which_class_has_too_few_rows():
-    with pytest.raises(UserError, match=r"here: 10 of 21 rows cannot be chosen with classes in proportion \(.*only 1 member") as error:
+    with pytest.raises(
+        UserError, match=r"here: 10 of 21 rows cannot be chosen with classes in proportion \(.*only 1 member"
+    ) as error:
         stratified(np.repeat([0, 1, 2], [10, 10, 1]), {"train": 10}, 0, "here")
     assert "\n" not in str(error.value)
 
@@ -214,7 +231,7 @@ def test_every_source_declares_what_is_known_of_it():
 
 @pytest.mark.parametrize("checksum", ["sha256:12", "md5:" + "g" * 32, "none", 3, ""])
 def test_checksums_are_of_a_form(checksum):
-    with pytest.raises(UserError, match='checksum = .*must be official, "sha256:...".*or null for no check'):
+    with pytest.raises(UserError, match=r'checksum = .*must be official, "sha256:...".*or null for no check'):
         validated(cifar10.Source, {"name": "cifar10", "checksum": checksum}, "params.yaml")
 
 
@@ -227,7 +244,9 @@ def parts(module, checksum="official", **changes):
 
 def commands(checksum="official", **changes):
     chosen = {"silence": 0.1, "train": None, "validation": None, "test": None, "seed": 0} | changes
-    return speech_commands.form(speech_commands.Source(name="speech_commands", checksum=checksum), speech_commands.Rows(**chosen))
+    return speech_commands.form(
+        speech_commands.Source(name="speech_commands", checksum=checksum), speech_commands.Rows(**chosen)
+    )
 
 
 def test_forms():
@@ -252,26 +271,50 @@ def drawn(rows, **changes):
     return rows.model_copy(update=changes)
 
 
-@pytest.mark.parametrize("form,words", [
-    (lambda: mnist.form(DIGITS[0], drawn(DIGITS[1], train=3000)), "rows.train + rows.test = 6000: must be at most the 5000 rows that there are"),
-    (lambda: segment.form(REGIONS[0], drawn(REGIONS[1], test=837)), "rows.train + rows.test = 2087: must be at most the 2086 rows"),
-    (lambda: mnist.form(DIGITS[0], drawn(DIGITS[1], test=1)), "rows.test = 1: must be at least 2; metrics need a spread"),
-    (lambda: mnist.form(DIGITS[0], drawn(DIGITS[1], validation=0.001)), "rows.validation = 0.001: puts 1 of 1000 training rows aside; must be 2"),
-    (lambda: mnist.form(DIGITS[0], drawn(DIGITS[1], validation=0.995)), "rows.validation = 0.995: puts 995 of 1000"),
-    (lambda: mnist.form(DIGITS[0], drawn(DIGITS[1], train=9)), "rows.validation = 0.25: puts 2 of 9"),
-    (lambda: parts(cifar10, train=50_001), "rows.train = 50001: must be at most the 50000 rows that there are, or null for all"),
-    (lambda: parts(cifar10, test=10_001), "rows.test = 10001: must be at most the 10000"),
-    (lambda: parts(cifar10, None, test=1), "rows.test = 1: must be at least 2"),
-    (lambda: parts(cifar100, train=100), "rows.validation = 0.2: puts 20 of 100 training rows aside; must be 2 or more, and leave at least one"),
-    (lambda: parts(covtype, validation=0.00005), "rows.validation = 5e-05: puts 1 of 15120 training rows aside"),
-    (lambda: commands(validation=6_799), "rows.validation = 6799: must be at most the 6798"),
-    (lambda: commands(validation=1), "rows.validation = 1: must be at least 2"),
-    (lambda: commands(test=1), "rows.test = 1: must be at least 2"),
-    (lambda: commands(train=10), "rows.train = 10: must be at least one row of each of the 11 spoken classes"),
-    (lambda: commands(silence=0.0), "rows.silence = 0.0: gives no silent clip beside 51088 training clips"),
-    (lambda: spoken.form(VOICES, spoken.Rows(silence=0.0)), "rows.silence = 0.0: gives no silent clip"),
-    (lambda: spoken.form(drawn(VOICES, words=10), SILENCE), "source.words = 10: must be at least 11"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "form,words",
+    [
+        (
+            lambda: mnist.form(DIGITS[0], drawn(DIGITS[1], train=3000)),
+            "rows.train + rows.test = 6000: must be at most the 5000 rows that there are",
+        ),
+        (
+            lambda: segment.form(REGIONS[0], drawn(REGIONS[1], test=837)),
+            "rows.train + rows.test = 2087: must be at most the 2086 rows",
+        ),
+        (
+            lambda: mnist.form(DIGITS[0], drawn(DIGITS[1], test=1)),
+            "rows.test = 1: must be at least 2; metrics need a spread",
+        ),
+        (
+            lambda: mnist.form(DIGITS[0], drawn(DIGITS[1], validation=0.001)),
+            "rows.validation = 0.001: puts 1 of 1000 training rows aside; must be 2",
+        ),
+        (
+            lambda: mnist.form(DIGITS[0], drawn(DIGITS[1], validation=0.995)),
+            "rows.validation = 0.995: puts 995 of 1000",
+        ),
+        (lambda: mnist.form(DIGITS[0], drawn(DIGITS[1], train=9)), "rows.validation = 0.25: puts 2 of 9"),
+        (
+            lambda: parts(cifar10, train=50_001),
+            "rows.train = 50001: must be at most the 50000 rows that there are, or null for all",
+        ),
+        (lambda: parts(cifar10, test=10_001), "rows.test = 10001: must be at most the 10000"),
+        (lambda: parts(cifar10, None, test=1), "rows.test = 1: must be at least 2"),
+        (
+            lambda: parts(cifar100, train=100),
+            "rows.validation = 0.2: puts 20 of 100 training rows aside; must be 2 or more, and leave at least one",
+        ),
+        (lambda: parts(covtype, validation=0.00005), "rows.validation = 5e-05: puts 1 of 15120 training rows aside"),
+        (lambda: commands(validation=6_799), "rows.validation = 6799: must be at most the 6798"),
+        (lambda: commands(validation=1), "rows.validation = 1: must be at least 2"),
+        (lambda: commands(test=1), "rows.test = 1: must be at least 2"),
+        (lambda: commands(train=10), "rows.train = 10: must be at least one row of each of the 11 spoken classes"),
+        (lambda: commands(silence=0.0), "rows.silence = 0.0: gives no silent clip beside 51088 training clips"),
+        (lambda: spoken.form(VOICES, spoken.Rows(silence=0.0)), "rows.silence = 0.0: gives no silent clip"),
+        (lambda: spoken.form(drawn(VOICES, words=10), SILENCE), "source.words = 10: must be at least 11"),
+    ],
+)
 def test_choices_that_cannot_be_had(form, words):
     with pytest.raises(ValueError) as error:
         form()
@@ -289,49 +332,74 @@ def with_one(value):
     return numbers
 
 
-@pytest.mark.parametrize("changes,words", [
-    (dict(inputs={"train": with_one(np.nan)}), "train is nan in row 4, column 1; must be finite"),
-    (dict(inputs={"validation": with_one(np.inf)}), "validation is inf in row 4, column 1"),
-    (dict(inputs={"test": with_one(-np.inf)}), "test is -inf in row 4, column 1"),
-    (dict(classes=["a", "b", "c"]), "no training row of class 'c'"),
-    (dict(labels={"train": np.zeros(6, np.int64)}), "no training row of class 'b'"),
-    (dict(classes=["a"]), "train labels are 0..1; must be 0..0"),
-    (dict(labels={"train": np.array([0, 1, 0, 1, 0, 2])}), "train labels are 0..2; must be 0..1"),
-    (dict(labels={"test": np.array([0, 1, 0, 1, 0, -1])}), "test labels are -1..1; must be 0..1"),
-    (dict(labels={"test": np.zeros(0, np.int64)}, inputs={"test": np.zeros((0, 3), np.float32)}), "no test rows"),
-    (dict(labels={"validation": np.zeros(0, np.int64)}, inputs={"validation": np.zeros((0, 3), np.float32)}), "no validation rows"),
-    (dict(labels={"validation": np.zeros(5, np.int64)}), r"validation is float32 \(6, 3\); must be float32 \(5, 3\)"),
-    (dict(inputs={"test": np.ones((6, 4), np.float32)}), r"test is float32 \(6, 4\); must be float32 \(6, 3\)"),
-    (dict(inputs={"test": np.ones((6, 3))}), r"test is float64 \(6, 3\); must be float32"),
-    (dict(inputs={s: np.ones((6, 3)) for s in SPLITS}), r"train is float64 \(6, 3\); must be float32 \(N, columns\)"),
-    (dict(labels={"train": np.zeros(6, np.int32)}), r"train labels are int32 \(6,\); must be int64 \(N,\)"),
-    (dict(labels={"test": np.zeros((6, 1), np.int64)}), r"test labels are int64 \(6, 1\); must be int64 \(N,\)"),
-    (dict(labels={"validation": np.zeros(6)}), "validation labels are float64"),
-    (dict(mean=np.zeros(3)), r"statistics are mean float64 \(3,\), deviation float32 \(3,\); must be float32"),
-    (dict(std=np.ones(2, np.float32)), "must be float32 of one shape"),
-    (dict(std=np.array([1, 0, 1], np.float32)), "no spread to standardise by"),
-    (dict(std=np.array([1, np.nan, 1], np.float32)), "no spread to standardise by"),
-    (dict(mean=np.array([1, np.inf, 1], np.float32)), "no spread to standardise by"),
-    (dict(column_groups=(1, 1)), r"3 columns, 3 of them numbers, 3 means; must be groups of \(1, 1\)"),
-    (dict(numbers=2), "3 columns, 2 of them numbers"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes,words",
+    [
+        (dict(inputs={"train": with_one(np.nan)}), "train is nan in row 4, column 1; must be finite"),
+        (dict(inputs={"validation": with_one(np.inf)}), "validation is inf in row 4, column 1"),
+        (dict(inputs={"test": with_one(-np.inf)}), "test is -inf in row 4, column 1"),
+        (dict(classes=["a", "b", "c"]), "no training row of class 'c'"),
+        (dict(labels={"train": np.zeros(6, np.int64)}), "no training row of class 'b'"),
+        (dict(classes=["a"]), "train labels are 0..1; must be 0..0"),
+        (dict(labels={"train": np.array([0, 1, 0, 1, 0, 2])}), "train labels are 0..2; must be 0..1"),
+        (dict(labels={"test": np.array([0, 1, 0, 1, 0, -1])}), "test labels are -1..1; must be 0..1"),
+        (dict(labels={"test": np.zeros(0, np.int64)}, inputs={"test": np.zeros((0, 3), np.float32)}), "no test rows"),
+        (
+            dict(labels={"validation": np.zeros(0, np.int64)}, inputs={"validation": np.zeros((0, 3), np.float32)}),
+            "no validation rows",
+        ),
+        (
+            dict(labels={"validation": np.zeros(5, np.int64)}),
+            r"validation is float32 \(6, 3\); must be float32 \(5, 3\)",
+        ),
+        (dict(inputs={"test": np.ones((6, 4), np.float32)}), r"test is float32 \(6, 4\); must be float32 \(6, 3\)"),
+        (dict(inputs={"test": np.ones((6, 3))}), r"test is float64 \(6, 3\); must be float32"),
+        (
+            dict(inputs={s: np.ones((6, 3)) for s in SPLITS}),
+            r"train is float64 \(6, 3\); must be float32 \(N, columns\)",
+        ),
+        (dict(labels={"train": np.zeros(6, np.int32)}), r"train labels are int32 \(6,\); must be int64 \(N,\)"),
+        (dict(labels={"test": np.zeros((6, 1), np.int64)}), r"test labels are int64 \(6, 1\); must be int64 \(N,\)"),
+        (dict(labels={"validation": np.zeros(6)}), "validation labels are float64"),
+        (dict(mean=np.zeros(3)), r"statistics are mean float64 \(3,\), deviation float32 \(3,\); must be float32"),
+        (dict(std=np.ones(2, np.float32)), "must be float32 of one shape"),
+        (dict(std=np.array([1, 0, 1], np.float32)), "no spread to standardise by"),
+        (dict(std=np.array([1, np.nan, 1], np.float32)), "no spread to standardise by"),
+        (dict(mean=np.array([1, np.inf, 1], np.float32)), "no spread to standardise by"),
+        (dict(column_groups=(1, 1)), r"3 columns, 3 of them numbers, 3 means; must be groups of \(1, 1\)"),
+        (dict(numbers=2), "3 columns, 2 of them numbers"),
+    ],
+)
 def test_rows_that_mean_nothing_are_refused(tmp_path, changes, words):
     splits = small()
-    changes = {name: getattr(splits, name) | value if isinstance(value, dict) else value for name, value in changes.items()}
+    changes = {
+        name: getattr(splits, name) | value if isinstance(value, dict) else value for name, value in changes.items()
+    }
     with pytest.raises(UserError, match=words) as error:
         save(small(**changes), tmp_path)
     assert not list(tmp_path.iterdir()) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("kind,rows,words", [
-    ("image", np.zeros((6, 32, 32, 3), np.uint8), r"train is uint8 \(6, 32, 32, 3\); must be uint8 \(N, C, H, W\) with C = 1 or 3"),
-    ("image", np.zeros((6, 3, 32, 32)), r"train is float64 \(6, 3, 32, 32\); must be uint8"),
-    ("image", np.zeros((6, 3), np.float32), r"train is float32 \(6, 3\); must be uint8"),
-    ("speech", np.zeros((6, 8000), np.int16), r"train is int16 \(6, 8000\); must be int16 \(N, 16000\)"),
-    ("speech", np.zeros((6, 16_000), np.float32), r"train is float32 \(6, 16000\); must be int16"),
-    ("tabular", np.zeros((6, 3, 32, 32), np.float32), r"train is float32 \(6, 3, 32, 32\); must be float32 \(N, columns\)"),
-    ("picture", np.zeros((6, 3), np.float32), "kind: no entry 'picture'.*image, speech, tabular"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind,rows,words",
+    [
+        (
+            "image",
+            np.zeros((6, 32, 32, 3), np.uint8),
+            r"train is uint8 \(6, 32, 32, 3\); must be uint8 \(N, C, H, W\) with C = 1 or 3",
+        ),
+        ("image", np.zeros((6, 3, 32, 32)), r"train is float64 \(6, 3, 32, 32\); must be uint8"),
+        ("image", np.zeros((6, 3), np.float32), r"train is float32 \(6, 3\); must be uint8"),
+        ("speech", np.zeros((6, 8000), np.int16), r"train is int16 \(6, 8000\); must be int16 \(N, 16000\)"),
+        ("speech", np.zeros((6, 16_000), np.float32), r"train is float32 \(6, 16000\); must be int16"),
+        (
+            "tabular",
+            np.zeros((6, 3, 32, 32), np.float32),
+            r"train is float32 \(6, 3, 32, 32\); must be float32 \(N, columns\)",
+        ),
+        ("picture", np.zeros((6, 3), np.float32), "kind: no entry 'picture'.*image, speech, tabular"),
+    ],
+)
 def test_rows_of_another_kind_are_refused(tmp_path, kind, rows, words):
     splits = small(inputs=dict.fromkeys(SPLITS, rows), column_groups=(), numbers=0)
     with pytest.raises(UserError, match=f"{tmp_path}.*{words}") as error:
@@ -348,7 +416,9 @@ def test_a_class_may_be_missing_where_nothing_is_trained(tmp_path):
 def test_a_constant_column_stays_at_zero(tmp_path, monkeypatch):
     monkeypatch.setattr(segment, "CLASSES", ["a", "b"])
     source, rows = REGIONS
-    table = pd.DataFrame(np.random.default_rng(0).random((100, 18)), columns=[f"c{k}" for k in range(18)]).assign(c3=5.0)
+    table = pd.DataFrame(np.random.default_rng(0).random((100, 18)), columns=[f"c{k}" for k in range(18)]).assign(
+        c3=5.0
+    )
     table["category"] = np.where(np.arange(100) % 2, "a", "b")
     table.to_csv(tmp_path / segment.FILE, index=False, compression={"method": "zip", "archive_name": segment.FILE})
     splits = segment.read(source, rows.model_copy(update={"train": 60, "test": 40}), tmp_path)
@@ -442,8 +512,11 @@ def test_damaged_raw_files_are_refused_in_one_line(tmp_path):
     (tmp_path / segment.FILE).write_bytes(b"no zip")
     (tmp_path / "clips.safetensors").write_bytes(b"none")
     (tmp_path / "clips.csv").write_text("")
-    for read in (lambda: mnist.read(*DIGITS, tmp_path), lambda: segment.read(*REGIONS, tmp_path),
-                 lambda: spoken.read(VOICES, SILENCE, tmp_path)):  # fmt: skip
+    for read in (
+        lambda: mnist.read(*DIGITS, tmp_path),
+        lambda: segment.read(*REGIONS, tmp_path),
+        lambda: spoken.read(VOICES, SILENCE, tmp_path),
+    ):
         with pytest.raises(UserError, match=str(tmp_path)) as error:
             read()
         assert "\n" not in str(error.value)
