@@ -324,7 +324,7 @@ def test_altered_in_the_store(server, store, tmp_path, capsys):
     (store / FILE).write_bytes(b"altered")
     fetch(at(server, sha256(server.content)), "official", tmp_path / "raw")
     assert (store / FILE).read_bytes() == server.content and (store / f"{FILE}.refused").read_bytes() == b"altered"
-    assert "obtaining it anew" in capsys.readouterr().err
+    assert "fetching it again" in capsys.readouterr().err
 
 
 # --- members
@@ -339,6 +339,20 @@ def test_damaged(tmp_path):
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"a\.tar\.gz: damaged \("):
             list(members(path))
+
+
+@pytest.mark.parametrize("cut", [1024, 1024 + 300, 1024 + 512, 1024 + 600, None])
+def test_a_tar_that_was_cut_before_it_was_compressed(tmp_path, cut):
+    """Between two members, too; gzip's checksum is right."""
+    path = tmp_path / "a.tar.gz"
+    tar(path, {"one": b"1" * 100, "two": b"2" * 100})
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    if cut is None:
+        content[1024 + 120] ^= 1  # the second header
+    path.write_bytes(gzip.compress(content[:cut]))
+    with pytest.raises(UserError, match=r"a\.tar\.gz: damaged \(") as error:
+        list(members(path))
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["../outside", "/outside", "a/../../outside", "..\\outside"])
