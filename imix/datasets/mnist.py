@@ -11,9 +11,9 @@ from typing import Annotated, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from imix.dataset import DrawnRows, Form, Splits, carve, drawn_form, fetch_from_package, training_rows
 from imix.errors import UserError
 from imix.schema import Strict, Within
+from imix.sources import DrawnRows, Form, Splits, carve, drawn_form, fetch_from_package, training_rows
 
 KIND = "image"
 CLASSES = [str(digit) for digit in range(10)]
