@@ -5,12 +5,22 @@ names it.
 """
 
 import pkgutil
+from functools import cache
 from importlib import import_module
 from types import ModuleType
 
+from imix.errors import UserError
 from imix.schema import entry
 
+# what every module of a package must have
+DECLARED = {
+    "datasets": ("KIND", "CLASSES", "ORIGIN", "ARCHIVE", "Source", "Rows", "form", "fetch", "read"),
+    "methods": ("TITLE", "Settings", "Method"),
+    "views": ("Settings", "Encoder", "Views", "seen", "check_rows"),
+}
 
+
+@cache
 def names(package: str) -> list[str]:
     """Return the names of the modules in ``imix.<package>``, sorted; ``base`` holds what they share."""
     path = import_module(f"imix.{package}").__path__
@@ -24,7 +34,12 @@ def find(package: str, name: str, where: str = "") -> ModuleType:
         where: what an error names, as in "params.yaml: grid.methods".
 
     Raises:
-        UserError: no such module, with the nearest name and all of them.
+        UserError: no such module, with the nearest name and all of them; or one that lacks a declaration.
     """
     entry(dict.fromkeys(names(package)), name, where or f"imix/{package}")
-    return import_module(f"imix.{package}.{name}")
+    module = import_module(f"imix.{package}.{name}")
+    wanted = DECLARED.get(package, ())
+    if missing := [key for key in wanted if not hasattr(module, key)]:
+        text = f"does not define {', '.join(missing)}; a module of imix/{package} must define {', '.join(wanted)}"
+        raise UserError(f"imix/{package}/{name}.py: {text}")
+    return module

@@ -1,7 +1,7 @@
 """Building blocks of all settings: strict models, values with limits, and one-line errors.
 
-Every number has an upper limit, so that a value no machine can hold is refused here and not by a
-traceback of torch's.
+Every number has an upper limit: a value that no machine can hold is refused here, not by a traceback
+of torch.
 """
 
 import difflib
@@ -28,12 +28,12 @@ class Strict(BaseModel):
 
 @dataclass(frozen=True)
 class Says:
-    """Tells what is ``allowed`` in place of whatever pydantic finds wrong."""
+    """A type whose errors say what is ``allowed``, whatever pydantic finds wrong."""
 
     allowed: str
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Wrap the checks that stand before this one."""
+        """Wrap the checks of the type that this annotates."""
         return core_schema.no_info_wrap_validator_function(self._check, handler(source))
 
     def _check(self, value: Any, inner: Any) -> Any:
@@ -51,7 +51,7 @@ class Says:
 
 @dataclass(frozen=True, init=False)
 class Within(Says):
-    """A number from ``low`` to ``high``, or, if ``inside``, between them."""
+    """A number from ``low`` to ``high``; with ``inside``, neither of the two."""
 
     low: float
     high: float
@@ -69,8 +69,12 @@ class Within(Says):
 
 
 NAME = r"^[a-z][a-z0-9_]{0,59}$"
-Name = Annotated[str, Field(pattern=NAME), Says("a name: at most 60 lower-case letters, digits and _, the first a letter")]
-Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f|]{1,200}$"), Says("one line of at most 200 characters, without |")]
+Name = Annotated[
+    str, Field(pattern=NAME), Says("a name: at most 60 lower-case letters, digits and _, the first a letter")
+]
+Line = Annotated[
+    str, Field(pattern=r"^[^\x00-\x1f\x7f|]{1,200}$"), Says("one line of at most 200 characters, without |")
+]
 Seed = Annotated[int, Within(0, 2**31 - 1)]
 Count = Annotated[int, Within(1, 10_000_000)]
 Epochs = Annotated[int, Within(1, 1_000_000)]
@@ -80,32 +84,32 @@ Fraction = Annotated[float, Within(0.0, 1.0)]
 Share = Annotated[float, Within(0.0, 1.0, inside=True)]
 Below = Annotated[float, Within(0.0, 0.99)]
 Positive = Annotated[float, Within(0.001, 1000.0)]
-Alpha = Annotated[float, Within(0.01, 1000.0)]  # below, Gamma variables leave what a float64 can hold
+Alpha = Annotated[float, Within(0.01, 1000.0)]  # below 0.01, Gamma variables underflow float64
 Head = Literal["linear", "mlp", "mlpbn", "mlpbn1"]
 
 
 def rising(name: str, values: list[int], epochs: int) -> None:
-    """Raise ValueError unless each value lies above the one before it, and all below ``epochs``."""
+    """Raise ValueError unless the values rise, and all are below ``epochs``."""
     if any(later <= earlier for earlier, later in pairwise(values)):
         raise ValueError(f"{name} {values} must rise")
     if values and values[-1] >= epochs:
-        raise ValueError(f"{name} {values} must lie below epochs {epochs}")
+        raise ValueError(f"{name} {values} must be below epochs {epochs}")
 
 
 def once(name: str, values: list[Any]) -> None:
-    """Raise ValueError if a value stands twice."""
+    """Raise ValueError if a value is repeated."""
     if any(values.count(value) > 1 for value in values):
-        raise ValueError(f"{name} {values} names a value twice; each must stand once")
+        raise ValueError(f"{name} {values} repeats a value; give each once")
 
 
 def nearest(key: object, allowed: Iterable[str]) -> str:
-    """``; did you mean 'x'?``, or nothing."""
+    """Return ``; did you mean 'x'?``, or nothing."""
     near = difflib.get_close_matches(key, list(allowed), 1) if isinstance(key, str) else []
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def shown(value: object) -> str:
-    """A value in a message: what it is, on one line, cut short."""
+    """Return a value as a message shows it: on one line, cut short."""
     short = reprlib.Repr()
     short.maxstring = short.maxother = short.maxlong = LONGEST
     short.maxlist = short.maxdict = 12
@@ -113,13 +117,13 @@ def shown(value: object) -> str:
 
 
 def entry(block: Mapping[str, Any], key: str, where: str) -> Any:
-    """``block[key]``.
+    """Return ``block[key]``.
 
     Raises:
-        UserError: no such key; with the nearest one, and all.
+        UserError: no such key, with the nearest one and all of them.
     """
-    if key not in block:
-        near = difflib.get_close_matches(key, block, 1)
+    if not isinstance(key, str) or key not in block:
+        near = difflib.get_close_matches(key, block, 1) if isinstance(key, str) else []
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise UserError(f"{where}: no entry {shown(key)}{hint}; there are: {', '.join(sorted(block)) or 'none'}")
     return block[key]
@@ -143,8 +147,8 @@ def validated(
     """Validate a block of settings.
 
     Args:
-        origin: the block that each dotted key came from, where there are several. whole: the block of all
-            other keys.
+        file: what errors name. origin: the layer that each dotted key came from, where there are
+            several. whole: the layer of all other keys.
 
     Raises:
         UserError: the first of the errors, in one line: file, key, value, what is allowed.
@@ -156,7 +160,7 @@ def validated(
     wrong_key = first["loc"][-1:] == ("[key]",)
     keys = [str(part) for part in first["loc"] if part != "[key]"]
     message = _reworded(first, model, keys)
-    place = ".".join(keys) or message.split()[0]  # of what does not fit together, the message names the first key
+    place = ".".join(keys) or message.split()[0]  # where several keys do not fit, the message begins with one
     prefixes = [".".join(place.split(".")[:size]) for size in range(place.count(".") + 1, 0, -1)]
     prefix = next((origin[key] for key in prefixes if origin and key in origin), whole)
     if not keys and prefix != whole:

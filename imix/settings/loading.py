@@ -1,7 +1,6 @@
 """params.yaml, read and checked, every block and every cell of it, before any work."""
 
 import copy
-from collections.abc import Mapping
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -16,11 +15,23 @@ from imix.methods.base import Augmentation, Mix
 from imix.paths import Cell
 from imix.schema import Strict, entry, shown, validated
 from imix.settings import text
-from imix.settings.merging import PARAMS, ablation_datasets, data, evaluation, expanded, resolve, selectors, variants
-from imix.settings.study import Params
+from imix.settings.merging import (
+    PARAMS,
+    ablation_datasets,
+    axes,
+    check_mixes,
+    data,
+    evaluation,
+    expanded,
+    is_factor,
+    resolve,
+    selectors,
+    variants,
+)
+from imix.settings.study import SUPERVISED, Ablation, Params
 
-# folders of data/ that are no data set's
-RESERVED = ("ablations", "archives", "encoders", "histories", "metrics", "settings")
+# names of other things where a data set's name is a folder or a file: in data/ and data/settings/ablations/*/
+RESERVED = ("ablations", "archives", "asked", "encoders", "histories", "metrics", "settings")
 
 
 def load(path: Path = PARAMS) -> Params:
@@ -44,17 +55,21 @@ def check(raw: Any) -> Params:
     params = validated(Params, raw, str(PARAMS))
     for dataset in params.data:
         if dataset in RESERVED:
-            raise UserError(f"{PARAMS}: data.{dataset}: data/{dataset} holds other things; take another name")
+            raise UserError(f"{PARAMS}: data.{dataset}: the name is used for other files; take another name")
         data(params, dataset)
-    _check_layer(params.defaults, "defaults", "", tuple(plugins.names("methods")))
+    if "like" in params.defaults:
+        raise UserError(f"{PARAMS}: defaults.like: unknown key; a recipe may be like another")
+    _check_layer(params.defaults, "defaults", "")
     for dataset, layer in params.recipe.items():
+        entry(params.data, dataset, f"{PARAMS}: recipe.{dataset}: data")
         expanded(params.recipe, dataset, "recipe")
-        kind = data(params, dataset).module.KIND
-        _check_layer(layer, f"recipe.{dataset}", kind, tuple(plugins.names("methods")))
+        _check_layer(layer, f"recipe.{dataset}", data(params, dataset).module.KIND)
     for dataset in params.recipe:
         _check_cells(params, dataset)
     _check_grid(params)
     _check_transfer(params)
+    for name, ablation in params.ablation.items():
+        _check_ablation(params, name, ablation)
     for name in params.ablations.run:
         for dataset in ablation_datasets(params, name):
             variants(params, name, dataset)
@@ -70,34 +85,42 @@ def _check_cells(params: Params, dataset: str) -> None:
             resolve(params, Cell(dataset, augmentation, method, mix))
 
 
-def _check_layer(layer: Mapping[str, Any], name: str, kind: str, methods: tuple[str, ...]) -> None:
-    """Check each part of a layer by itself, so that an error names its place, and none hides under a later layer."""
+def _check_layer(layer: Any, name: str, kind: str, path: tuple[str, ...] = ()) -> None:
+    """Check each part of a layer by itself, so that an error names its place, and no later layer hides it.
+
+    Args:
+        kind: of the data set; "" for the defaults, which have neither encoder nor views. path: the
+            selectors on the way to this layer.
+    """
+    if not isinstance(layer, dict):
+        raise UserError(f"{PARAMS}: {name} = {shown(layer)}: must be a block of keys")
+    if path and (wrong := {"probe", "like"} & set(layer)):
+        raise UserError(f"{PARAMS}: {name}.{min(wrong)}: must be one for all cells; move it out of {'.'.join(path)}")
     own = {key: value for key, value in layer.items() if key not in selectors() and key not in ("like", "probe")}
-    validated(_partial(methods, kind), own, str(PARAMS), whole=name)
+    methods = tuple(sorted(axes()[1] & set(path))) or tuple(plugins.names("methods"))
+    validated(_partial(methods, kind, "none" in path), own, str(PARAMS), whole=name)
     if "probe" in layer:
         validated(_optional(Probe), layer["probe"], str(PARAMS), whole=f"{name}.probe")
-    for key in selectors() & set(layer):
-        inner = layer[key]
-        if not isinstance(inner, dict):
-            raise UserError(f"{PARAMS}: {name}.{key} = {shown(inner)}: must be a block of keys")
-        if wrong := {"probe", "like"} & set(inner):
-            raise UserError(f"{PARAMS}: {name}.{key}.{min(wrong)}: must be one for all cells; move it to {name}")
-        if key in plugins.names("methods") and key not in methods:
-            raise UserError(f"{PARAMS}: {name}.{key}: no cell has both methods")
-        _check_layer(inner, f"{name}.{key}", kind, (key,) if key in plugins.names("methods") else methods)
+    for key in [key for key in layer if key in selectors()]:
+        axis = next(axis for axis in axes() if key in axis)
+        if other := axis & set(path):
+            raise UserError(f"{PARAMS}: {name}.{key}: {min(other)} is chosen already; move these keys out of it")
+        _check_layer(layer[key], f"{name}.{key}", kind, (*path, key))
 
 
 @cache
-def _partial(methods: tuple[str, ...], kind: str) -> type[Strict]:
+def _partial(methods: tuple[str, ...], kind: str, plain: bool = False) -> type[Strict]:
     """Return a model of which every key may be missing: the settings of some methods on one domain.
 
-    Without a domain there are neither encoder nor views.
+    Without a domain there are neither encoder nor views; ``plain`` cells have no alpha.
     """
     fields: dict[str, Any] = {}
     for method in methods:
         fields |= _optional_fields(plugins.find("methods", method).Settings)
     for name in ("mix", "augmentation", "encoder", "views"):  # a cell's own name says the first two
         del fields[name]
+    if plain:
+        del fields["alpha"]
     if kind:
         views = plugins.find("views", kind)
         fields |= {"encoder": (_optional(views.Encoder.Settings), None), "views": (_optional(views.Settings), None)}
@@ -123,8 +146,10 @@ def _check_grid(params: Params) -> None:
     for dataset in params.grid.datasets:
         for block in ("data", "recipe"):
             entry(getattr(params, block), dataset, f"{PARAMS}: grid.datasets: {block}")
-    for cell in (*params.grid.cells(), *params.grid.supervised_cells()):
-        resolve(params, cell)
+        for axis in ("mixes", SUPERVISED):
+            check_mixes(params, dataset, getattr(params.grid, axis), f"grid.{axis}")
+    for name in params.ablations.run:
+        entry(params.ablation, name, f"{PARAMS}: ablations.run: ablation")
     for number, name in enumerate(params.ablations.datasets):
         entry(params.data, name, f"{PARAMS}: ablations.datasets.{number}: data")
 
@@ -145,3 +170,36 @@ def _check_transfer(params: Params) -> None:
         seen = [(each.module.KIND, each.form.shape[0], each.form.column_groups) for each in forms]
         if seen[0] != seen[1]:
             raise UserError(f"{where}: {datasets[0]} to {datasets[1]}: must have rows of one kind")
+
+
+def _check_ablation(params: Params, name: str, ablation: Ablation) -> None:
+    """Check the names and keys of an ablation, also of one that does not run."""
+    where, domains = f"ablation.{name}", plugins.names("views")
+    for method in ablation.methods:
+        plugins.find("methods", method, f"{PARAMS}: {where}.methods")
+    for dataset in ablation.datasets or []:
+        entry(params.data, dataset, f"{PARAMS}: {where}.datasets: data")
+    for value, change in ablation.values.items():
+        keys = _without_factors({key: inner for key, inner in change.items() if key != "augmentation"})
+        errors = [_error(tuple(ablation.methods), kind, keys, f"{where}.values.{value}") for kind in domains]
+        if all(errors):
+            # for other domains than the one that it is meant for, the error is an unknown key that resembles none
+            raise UserError(max(errors, key=lambda error: ("unknown key" not in error, "did you mean" in error)))
+
+
+def _error(methods: tuple[str, ...], kind: str, keys: dict[str, Any], where: str) -> str:
+    """Return what is wrong with some settings of one domain, or nothing."""
+    try:
+        validated(_partial(methods, kind), keys, str(PARAMS), whole=where)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def _without_factors(block: dict[str, Any]) -> dict[str, Any]:
+    """Return a block of settings without values such as x2, which only a cell's own value makes a number."""
+    return {
+        key: _without_factors(value) if isinstance(value, dict) else value
+        for key, value in block.items()
+        if not is_factor(value)
+    }

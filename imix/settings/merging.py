@@ -1,20 +1,22 @@
 """How layers become the settings of one cell, one evaluation, one ablation.
 
 There is one kind of layer. ``defaults`` and each ``recipe.<dataset>`` hold settings and, under the name of an
-augmentation, a method or a mix, layers for those cells only, nested in any order. What is later wins: the
-recipe over the defaults, within each the deeper over the less deep, and at one depth mix over method over
-augmentation. Blocks merge key by key, lists are replaced. ``like: <dataset>`` starts from another recipe (or
-data block). A setting that only some methods have may be given to all; the others leave it out.
+augmentation, a method or a mix, layers for those cells only, nested in any order. Where two give the same key,
+the recipe wins over the defaults, within each the deeper layer over the shallower, and at one depth mix over
+method over augmentation. Blocks merge key by key, lists are replaced. ``like: <dataset>`` starts from another
+recipe (or data block). A setting that only some methods have may be given to all; the others leave it out.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from functools import cache
 from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, get_args
+
+import torch
 
 from imix import domains, plugins
 from imix.errors import UserError
@@ -47,16 +49,20 @@ def _merge(into: Block, layer: Mapping[str, Any], name: str, origin: dict[str, s
         if isinstance(value, Mapping) and isinstance(into.get(key), dict):
             _merge(into[key], value, name, origin, f"{place}.")
         else:
-            into[key] = _scaled(into.get(key), value, name, place) if _is_factor(value) else deepcopy(value)
+            into[key] = _scaled(into.get(key), value, name, place) if is_factor(value) else deepcopy(value)
             origin[place] = name
 
 
-def _is_factor(value: Any) -> bool:
+def is_factor(value: Any) -> bool:
+    """Whether a value of an ablation multiplies the cell's own, as "x2" does."""
     return isinstance(value, str) and bool(re.fullmatch(r"x\d+(\.\d+)?", value))
 
 
 def _scaled(old: Any, factor: str, name: str, place: str) -> Any:
-    """Multiply a number, or every number of a list: "x2" doubles it. Whole numbers stay whole, positive ones positive."""
+    """Multiply a number, or every number of a list: "x2" doubles it.
+
+    Whole numbers stay whole, and positive ones positive.
+    """
     numbers, by, where = old if isinstance(old, list) else [old], float(factor[1:]), f"{name}.{place} = {factor!r}"
     if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
         raise UserError(f"{PARAMS}: {where}: there is no number to multiply")
@@ -74,22 +80,27 @@ def _scaled(old: Any, factor: str, name: str, place: str) -> Any:
 
 
 @cache
-def selectors() -> frozenset[str]:
+def axes() -> tuple[frozenset[str], ...]:
     """Return the keys that select cells: augmentations, methods and mixes."""
-    return frozenset((*get_args(Augmentation), *plugins.names("methods"), *get_args(Mix)))
+    return frozenset(get_args(Augmentation)), frozenset(plugins.names("methods")), frozenset(get_args(Mix))
 
 
-def selected(layer: Mapping[str, Any], cell: Cell, name: str) -> Iterator[tuple[str, Block]]:
-    """Yield the parts of a layer that a cell uses, by name, the less deep first."""
-    parts = [(name, layer)]
-    while parts:
-        deeper = []
-        for where, block in parts:
-            if not isinstance(block, Mapping):
-                raise UserError(f"{PARAMS}: {where} = {shown(block)}: must be a block of keys")
-            yield where, {key: value for key, value in block.items() if key not in selectors()}
-            deeper += [(f"{where}.{key}", block[key]) for key in cell[1:] if key in block]
-        parts = deeper
+@cache
+def selectors() -> frozenset[str]:
+    """Return all keys that select cells."""
+    return frozenset().union(*axes())
+
+
+def selected(layer: Mapping[str, Any], cell: Cell, name: str) -> list[tuple[str, Block]]:
+    """Return the parts of a layer that a cell uses, by name, the weakest first."""
+    found, left = [], [(0, name, layer)]
+    while left:
+        # a bit for each selector on the way here: of equal depths, the greatest number has the strongest selector
+        chosen, where, block = left.pop()
+        found.append((chosen, where, {key: value for key, value in block.items() if key not in selectors()}))
+        left += [(chosen | 1 << bit, f"{where}.{key}", block[key]) for bit, key in enumerate(cell[1:]) if key in block]
+    found.sort(key=lambda part: (part[0].bit_count(), part[0]))
+    return [(where, block) for _, where, block in found]
 
 
 def expanded(blocks: Mapping[str, Block], name: str, where: str, path: tuple[str, ...] = ()) -> list[tuple[str, Block]]:
@@ -104,6 +115,7 @@ def expanded(blocks: Mapping[str, Block], name: str, where: str, path: tuple[str
     own = [(f"{where}.{name}", {key: value for key, value in block.items() if key != "like"})]
     if "like" not in block:
         return own
+    entry(blocks, block["like"], f"{PARAMS}: {where}.{name}.like")
     return expanded(blocks, block["like"], where, (*path, name)) + own
 
 
@@ -132,7 +144,8 @@ def data(params: Params, dataset: str) -> Data:
         raise UserError(f"{PARAMS}: {where}.{min(unknown)}: unknown key; allowed: source, rows, like")
     source, rows = merged.settings["source"], merged.settings["rows"]
     if "name" not in source:
-        raise UserError(f"{PARAMS}: {where}.source.name: is missing; must be one of {', '.join(plugins.names('datasets'))}")
+        known = ", ".join(plugins.names("datasets"))
+        raise UserError(f"{PARAMS}: {where}.source.name: is missing; must be one of {known}")
     module = plugins.find("datasets", source["name"], f"{PARAMS}: {where}.source.name")
     checked = [
         validated(model, block, str(PARAMS), whole=f"{where}.{key}")
@@ -145,7 +158,7 @@ def data(params: Params, dataset: str) -> Data:
 
 
 def resolve(params: Params, cell: Cell, change: tuple[str, Mapping[str, Any]] = ("", {})) -> Settings:
-    """Merge the layers of one cell, and on top of them an ablation's ``change`` (its name, what it sets); check the result.
+    """Merge the layers of one cell and, on top, an ablation's ``change`` (its name, what it sets); check the result.
 
     Raises:
         UserError: naming the layer that holds the offending key, the value and what is allowed.
@@ -155,11 +168,9 @@ def resolve(params: Params, cell: Cell, change: tuple[str, Mapping[str, Any]] = 
         for name, part in selected(block, cell, layer):
             merged.add({key: value for key, value in part.items() if key != "probe"}, name)
     merged.add(change[1], change[0])
-    model = domains.training_class(cell.method, found.module.KIND)
-    settings = merged.settings
-    for key in set(settings) - set(model.model_fields):
-        if any(key in plugins.find("methods", method).Settings.model_fields for method in plugins.names("methods")):
-            del settings[key]  # of another method
+    model, settings = domains.training_class(cell.method, found.module.KIND), merged.settings
+    for key in (set(settings) & _method_keys()) - set(model.model_fields):
+        del settings[key]  # of another method
     if cell.mix == "none":
         settings.pop("alpha", None)
     for key in ("mix", "augmentation"):
@@ -168,24 +179,57 @@ def resolve(params: Params, cell: Cell, change: tuple[str, Mapping[str, Any]] = 
     settings |= {"augmentation": cell.augmentation, "mix": cell.mix}
     whole = ".".join(("recipe", *cell))
     checked = validated(model, settings, str(PARAMS), merged.origin, whole)
-    _check_fit(cell, found, checked, merged.origin, whole)
+    _check_batch(cell, found.form, checked, merged.origin["batch_size"])
+    if cell.dataset in params.grid.datasets:  # building a large network takes a tenth of a second
+        _check_encoder(found, checked.encoder, merged.origin, whole)
     return checked
 
 
-def _check_fit(cell: Cell, found: Data, settings: Settings, origin: Mapping[str, str], whole: str) -> None:
-    """Refuse CutMix of what is no image, and a batch larger than the rows."""
-    if cell.mix == "icutmix" and found.module.KIND != "image":
-        raise UserError(
-            f"{PARAMS}: {whole}: CutMix cuts images; {cell.dataset} has {found.module.KIND} rows: must be none or imix"
-        )
-    form = found.form
+@cache
+def _method_keys() -> frozenset[str]:
+    """Return the settings that any method has."""
+    return frozenset(
+        key for name in plugins.names("methods") for key in plugins.find("methods", name).Settings.model_fields
+    )
+
+
+def _check_batch(cell: Cell, form: Form, settings: Settings, layer: str) -> None:
+    """Refuse a batch larger than the training rows."""
     count = form.train - (form.validation if form.carved and cell.method == "supervised" else 0)
     count = min(count, int(count * settings.fraction) + form.classes)  # a share of each class, rounded up
     if form.exact and settings.batch_size > count:
         raise UserError(
-            f"{PARAMS}: {origin['batch_size']}.batch_size = {settings.batch_size}: must be at most the {count} "
+            f"{PARAMS}: {layer}.batch_size = {settings.batch_size}: must be at most the {count} "
             f"training rows of {cell.dataset}"
         )
+
+
+def _check_encoder(found: Data, encoder: Strict, origin: Mapping[str, str], whole: str) -> None:
+    """Refuse an encoder of a single feature: normalised, it is 1 or -1 for every row, and metrics need two."""
+    kind, form = found.module.KIND, found.form
+    if (count := _features(kind, encoder.model_dump_json(), form.shape, form.column_groups)) < 2:
+        layer = next((layer for key, layer in origin.items() if key.startswith("encoder.")), origin["encoder"])
+        raise UserError(
+            f"{PARAMS}: {layer}.encoder = {encoder.model_dump()}: makes {count} feature for {whole}; "
+            "must make 2 or more: take a larger width"
+        )
+
+
+@cache
+def _features(kind: str, encoder: str, shape: tuple[int, ...], column_groups: tuple[int, ...]) -> int:
+    """Return how many features an encoder has; on torch's meta device, networks of any size cost nothing."""
+    views = plugins.find("views", kind)
+    with torch.device("meta"):
+        settings = views.Encoder.Settings.model_validate_json(encoder)
+        return views.Encoder.make(settings, views.seen(shape), column_groups).features
+
+
+def check_mixes(params: Params, dataset: str, mixes: list[str], where: str) -> None:
+    """Refuse CutMix of what is no image; ``where`` names the list of mixes."""
+    kind = data(params, dataset).module.KIND
+    if "icutmix" in mixes and kind != "image":
+        allowed = "must be none or imix, or leave the data set out"
+        raise UserError(f"{PARAMS}: {where} = {mixes}: CutMix cuts images; {dataset} has {kind} rows: {allowed}")
 
 
 def evaluation(params: Params, dataset: str) -> Block:
@@ -194,13 +238,16 @@ def evaluation(params: Params, dataset: str) -> Block:
     Raises:
         UserError: naming the key, the value and what is allowed.
     """
-    merged, kind = Merged(), data(params, dataset).module.KIND
+    merged, found = Merged(), data(params, dataset)
     for name, block in [("defaults", params.defaults), *expanded(params.recipe, dataset, "recipe")]:
         merged.add({key: block[key] for key in ("encoder", "views", "probe") if key in block}, name)
-    settings, whole = merged.settings | {"kind": kind}, f"recipe.{dataset}"
+    kind, whole = found.module.KIND, f"recipe.{dataset}"
+    settings = merged.settings | {"kind": kind}
     probe_origin = {key.removeprefix("probe."): f"{name}.probe" for key, name in merged.origin.items()}
     probe = validated(Probe, settings.pop("probe", {}), str(PARAMS), probe_origin, f"{whole}.probe")
     domain = validated(domains.domain_class(kind), settings, str(PARAMS), merged.origin, whole)
+    if dataset in params.grid.datasets:
+        _check_encoder(found, domain.encoder, merged.origin, whole)
     if probe.copies and kind != "image":
         raise UserError(f"{PARAMS}: {whole}.probe.copies = {probe.copies}: must be 0: only images are augmented")
     return domain.model_dump() | {"probe": probe.model_dump()}
@@ -221,10 +268,12 @@ def variants(params: Params, name: str, dataset: str) -> list[tuple[Cell, str, S
         UserError: no such ablation, or a change that its cells cannot have.
     """
     ablation: Ablation = entry(params.ablation, name, f"{PARAMS}: ablation")
-    axes = (ablation.values, ablation.augmentation, ablation.methods, ablation.mixes)
+    check_mixes(params, dataset, ablation.mixes, f"ablation.{name}.mixes")
+    cells = [Cell(dataset, *rest) for rest in product(ablation.augmentation, ablation.methods, ablation.mixes)]
     return [
-        (Cell(dataset, *rest), value, _varied(params, Cell(dataset, *rest), f"ablation.{name}.values.{value}", ablation))
-        for value, *rest in product(*axes)
+        (cell, value, _varied(params, cell, f"ablation.{name}.values.{value}", ablation))
+        for value in ablation.values
+        for cell in cells
     ]
 
 
@@ -236,5 +285,5 @@ def _varied(params: Params, cell: Cell, where: str, ablation: Ablation) -> Setti
         raise UserError(f"{PARAMS}: {where}.augmentation = {shown(augmentation)}: must be augmented or clean")
     try:
         return resolve(params, cell._replace(augmentation=augmentation), (where, change))
-    except UserError as error:  # of what does not fit together, it may name what is not changed
+    except UserError as error:  # which may name a key that does not fit what is changed
         raise UserError(str(error) if where in str(error) else f"{error} (with {where})") from None

@@ -69,8 +69,8 @@ def _asked(params: Params, name: str) -> Block:
     """Return what an ablation's report needs to know of it."""
     ablation = params.ablation[name]
     axes = ablation.model_dump(include={"question", "axis", "augmentation", "methods", "mixes"})
-    own = {"datasets": ablation_datasets(params, name), "values": list(ablation.values), "seeds": params.ablations.seeds}
-    return {"name": name, **axes, **own}
+    chosen = {"datasets": ablation_datasets(params, name), "seeds": params.ablations.seeds}
+    return {"name": name, **axes, "values": list(ablation.values), **chosen}
 
 
 def _ablation(params: Params, name: str, dataset: str) -> Block:

@@ -8,7 +8,7 @@ from imix.methods.base import Augmentation, Mix
 from imix.paths import Cell
 from imix.schema import Line, Name, Seed, Strict, Within, once
 
-SUPERVISED = "supervised"  # the method that is no part of grid.methods but of grid.supervised
+SUPERVISED = "supervised"  # not one of grid.methods: grid.supervised lists its mixes
 
 
 class Grid(Strict):

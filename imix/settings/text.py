@@ -1,5 +1,6 @@
 """params.yaml as text, read as DVC reads it: YAML 1.2, without anchors, tags and repeated keys."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ def parse(text: str, name: str) -> Any:
         UserError: not YAML, or a part of it that is not allowed.
     """
     try:
-        for event in YAML().parse(text):
+        # events take as long as loading: needed only if a character could be one of these marks
+        for event in YAML().parse(text) if re.search("[&*!]", text) else ():
             line = f"{name}: line {event.start_mark.line + 1}"
             if isinstance(event, AliasEvent) or getattr(event, "anchor", None):
                 raise UserError(f"{line}: anchors and aliases (&, *) {SILENT}")
@@ -55,8 +57,8 @@ def _check_keys(value: Any, name: str, path: str = "") -> None:
             if key == "<<":
                 raise UserError(f"{name}: {path or 'top level'}: merge keys (<<) {SILENT}")
             if not isinstance(key, str) or not key.isprintable():
-                where = path or "top level"
-                raise UserError(f"{name}: {where}: the key {shown(key)} is not a name; keys must be names, such as epochs")
+                allowed = "keys must be names, such as epochs"
+                raise UserError(f"{name}: {path or 'top level'}: the key {shown(key)} is not a name; {allowed}")
             _check_keys(inner, name, f"{path}.{key}" if path else key)
 
 
