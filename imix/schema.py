@@ -6,7 +6,7 @@ of torch.
 
 import difflib
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeVar
@@ -142,13 +142,19 @@ WORDS = {
 
 
 def validated(
-    model: type[Model], raw: Any, file: str, origin: Mapping[str, str] | None = None, whole: str = ""
+    model: type[Model],
+    raw: Any,
+    file: str,
+    origin: Mapping[str, str] | None = None,
+    whole: str = "",
+    passes: Callable[[Any], bool] = lambda value: False,
 ) -> Model:
     """Validate a block of settings.
 
     Args:
         file: what errors name. origin: the layer that each dotted key came from, where there are
-            several. whole: the layer of all other keys.
+            several. whole: the layer of all other keys. passes: says of a value that any known key
+            may have it.
 
     Raises:
         UserError: the first of the errors, in one line: file, key, value, what is allowed.
@@ -156,7 +162,10 @@ def validated(
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        errors = error.errors(include_url=False)
+    first = next((each for each in errors if each["type"] == "extra_forbidden" or not passes(each["input"])), None)
+    if first is None:
+        return model.model_construct(**raw)
     wrong_key = first["loc"][-1:] == ("[key]",)
     keys = [str(part) for part in first["loc"] if part != "[key]"]
     message = _reworded(first, model, keys)

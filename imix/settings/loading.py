@@ -77,10 +77,12 @@ def check(raw: Any) -> Params:
 
 
 def _check_cells(params: Params, dataset: str) -> None:
-    """Check all cells that a data set could have."""
+    """Check all cells that a data set could have, of the methods that the file asks for anywhere."""
     evaluation(params, dataset)
     image = data(params, dataset).module.KIND == "image"
-    for augmentation, method, mix in product(get_args(Augmentation), plugins.names("methods"), get_args(Mix)):
+    ablated = {method for ablation in params.ablation.values() for method in ablation.methods}
+    methods = sorted({*params.grid.methods, SUPERVISED, *ablated})
+    for augmentation, method, mix in product(get_args(Augmentation), methods, get_args(Mix)):
         if mix != "icutmix" or image:
             resolve(params, Cell(dataset, augmentation, method, mix))
 
@@ -180,7 +182,7 @@ def _check_ablation(params: Params, name: str, ablation: Ablation) -> None:
     for dataset in ablation.datasets or []:
         entry(params.data, dataset, f"{PARAMS}: {where}.datasets: data")
     for value, change in ablation.values.items():
-        keys = _without_factors({key: inner for key, inner in change.items() if key != "augmentation"})
+        keys = {key: inner for key, inner in change.items() if key != "augmentation"}
         errors = [_error(tuple(ablation.methods), kind, keys, f"{where}.values.{value}") for kind in domains]
         if all(errors):
             # for other domains than the one that it is meant for, the error is an unknown key that resembles none
@@ -190,16 +192,7 @@ def _check_ablation(params: Params, name: str, ablation: Ablation) -> None:
 def _error(methods: tuple[str, ...], kind: str, keys: dict[str, Any], where: str) -> str:
     """Return what is wrong with some settings of one domain, or nothing."""
     try:
-        validated(_partial(methods, kind), keys, str(PARAMS), whole=where)
+        validated(_partial(methods, kind), keys, str(PARAMS), whole=where, passes=is_factor)
     except UserError as error:
         return str(error)
     return ""
-
-
-def _without_factors(block: dict[str, Any]) -> dict[str, Any]:
-    """Return a block of settings without values such as x2, which only a cell's own value makes a number."""
-    return {
-        key: _without_factors(value) if isinstance(value, dict) else value
-        for key, value in block.items()
-        if not is_factor(value)
-    }

@@ -147,6 +147,7 @@ def data(params: Params, dataset: str) -> Data:
         known = ", ".join(plugins.names("datasets"))
         raise UserError(f"{PARAMS}: {where}.source.name: is missing; must be one of {known}")
     module = plugins.find("datasets", source["name"], f"{PARAMS}: {where}.source.name")
+    plugins.find("views", module.KIND, f"imix/datasets/{source['name']}.py: KIND")
     checked = [
         validated(model, block, str(PARAMS), whole=f"{where}.{key}")
         for key, model, block in (("source", module.Source, source), ("rows", module.Rows, rows))
