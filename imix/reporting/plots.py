@@ -45,20 +45,19 @@ def titled(dataset: str, augmentation: str, augmentations: Sequence[str]) -> str
 
 
 def plot_gains(results: pd.DataFrame) -> Figure:
-    """Plot the points gained over plain training, one line per comparison, one panel per augmentation."""
+    """Plot the points gained over plain training, one line per comparison, one panel per data set."""
     found, shape = gains(results), layout(results)
-    lines = list(dict.fromkeys((gain.dataset, gain.method, gain.mix) for gain in found))
-    shown = list(dict.fromkeys(gain.augmentation for gain in found)) or shape.augmentations[:1]
-    size = (2.5 + 4.5 * len(shown), 1.6 + 0.32 * len(lines))
-    figure, panels = plt.subplots(
-        1, len(shown), figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
-    )
-    for panel, augmentation in zip(panels[0], shown, strict=True):
-        chosen = [gain for gain in found if gain.augmentation == augmentation]
-        _gains_panel(panel, chosen, lines, colours(shape.methods))
-        if len(shown) > 1:
-            panel.set_title(augmentation, fontsize=10)
-    panels[0, 0].set_yticks(range(len(lines)), [f"{dataset}  {cell_title(*cell)}" for dataset, *cell in lines])
+    datasets = list(dict.fromkeys(gain.dataset for gain in found)) or shape.datasets[:1]
+    augmentations = sorted({gain.augmentation for gain in found}, reverse=True)  # clean first
+    lines = list(dict.fromkeys((name, gain.method, gain.mix) for name in augmentations for gain in found))
+    size = (2.2 + 2.6 * len(datasets), 1.7 + 0.3 * len(lines))
+    figure, panels = plt.subplots(1, len(datasets), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    for panel, dataset in zip(panels[0], datasets, strict=True):
+        _gains_panel(panel, [gain for gain in found if gain.dataset == dataset], lines, colours(shape.methods))
+        panel.set_title(dataset, fontsize=10)
+    several = len(augmentations) > 1
+    labels = [(f"{name}: " if several else "") + cell_title(*cell) for name, *cell in lines]
+    panels[0, 0].set_yticks(range(len(lines)), labels)
     panels[0, 0].invert_yaxis()
     figure.supxlabel("gain in linear accuracy over plain training, points", fontsize=10)
     n = results["seed"].nunique()
@@ -69,11 +68,20 @@ def plot_gains(results: pd.DataFrame) -> Figure:
 
 
 def _gains_panel(panel: Axes, found: list[Gain], lines: list[tuple[str, str, str]], palette: dict[str, str]) -> None:
-    """Draw the gains of one augmentation, each at the place of its line, and rules between data sets."""
+    """Draw the gains of one data set, each at the place of its line, and a rule between augmentations."""
     for gain in found:
-        place, colour = lines.index((gain.dataset, gain.method, gain.mix)), palette[gain.method]
+        place, colour = lines.index((gain.augmentation, gain.method, gain.mix)), palette[gain.method]
         half = gain.points.half if gain.points.n > 1 else 0
-        panel.errorbar(gain.points.mean, place, xerr=half, color=colour, marker=MARKERS[gain.mix], capsize=3)
+        filled = colour if gain.points.decided else "white"  # hollow: the interval includes zero
+        panel.errorbar(
+            gain.points.mean,
+            place,
+            xerr=half,
+            color=colour,
+            marker=MARKERS[gain.mix],
+            markerfacecolor=filled,
+            capsize=3,
+        )
     panel.axvline(0, color="0.5", linewidth=0.8)
     for place, (above, below) in enumerate(itertools.pairwise(lines)):
         if above[0] != below[0]:
