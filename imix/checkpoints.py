@@ -33,18 +33,6 @@ def dump(encoder: nn.Module, kind: str, encoder_settings: Strict, views_settings
     return save(state, metadata={KEY: json.dumps({"domain": domain, "sha256": sha256})}), sha256
 
 
-def seeds(folder: Path) -> dict[int, Path]:
-    """Return the files of a cell's encoders by their seeds.
-
-    Raises:
-        UserError: there is none.
-    """
-    found = {int(path.stem): path for path in folder.glob("*.safetensors") if path.stem.isdecimal()}
-    if not found:
-        raise UserError(f"{folder}: has no <seed>.safetensors; `python -m stages.pretrain` makes one")
-    return dict(sorted(found.items()))
-
-
 def load(path: Path, dataset: Dataset) -> tuple[nn.Module, str]:
     """Rebuild an encoder for a data set, on the data set's device; return it with its fingerprint.
 

@@ -56,7 +56,7 @@ def variant(
     slot: int, report: Report, cell: Cell, value: str, trains: dict[str, Any], evaluates: dict[str, Any], seed: int,
     folder: Path,
 ) -> None:  # fmt: skip
-    """Train and evaluate one variant of an ablation, and write the result.
+    """Train and evaluate one variant of an ablation, and write the result and the history.
 
     Args:
         trains, evaluates: "settings" and "code" of the training and of the evaluation.
@@ -70,7 +70,9 @@ def variant(
     count = len(used) if settings["fraction"] == 1 else len(dataset.nested_rows(used, settings["fraction"], seed))
     size = {"parameters": sum(p.numel() for p in network.parameters()), "rows": count}
     result = {"size": size, "settings": settings} | {key: metrics.pop(key) for key in ("encoder", "torch")}
-    write_json(folder / paths.variant(cell, value, seed), result | {"metrics": metrics})
+    target = folder / paths.variant(cell, value, seed)
+    write_json(target, result | {"metrics": metrics})
+    write_bytes(target.with_suffix(".csv"), done.history.read_bytes())
 
 
 def trained(

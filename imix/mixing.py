@@ -1,12 +1,12 @@
-"""i-Mix: mix the inputs of a batch, and return the partner and the weight of every item for the loss.
+"""i-Mix: mix the inputs of a batch, and return every item's partner and weight for the loss.
 
-Every item of a batch is its own class ("virtual label"): item i has label i. An operator returns the
-mixed inputs together with ``partner`` and ``lam``, which describe the mixed labels too:
+Every item of a batch is its own class ("virtual label"): item i has label i. An operator returns
+the mixed inputs together with ``partner`` and ``lam``, which describe the mixed labels too:
 
     x'_i = lam_i x_i + (1 - lam_i) x_partner(i)        v'_i = lam_i v_i + (1 - lam_i) v_partner(i)
 
-Every loss used here is linear in the label, so the labels v' are never built: `mixed_loss` weights the
-loss under the item's own label and the loss under its partner's.
+Every loss used here is linear in the label, so the labels v' are never built: `mixed_loss` weights
+the loss under the item's own label and the loss under its partner's.
 
 Random numbers are drawn on the host: one seed gives the same partners and the same ``lam`` on every
 device. Without a generator of your own, ``torch.compile(fullgraph=True)`` compiles every operator
@@ -24,11 +24,12 @@ from torch.utils.hooks import RemovableHandle
 
 # Below the first, nearly every weight rounds to 0 or 1 in float32 and nothing is mixed.
 ALPHA_RANGE = (0.01, 1000.0)
+HOST = torch.device("cpu")  # named, since torch.set_default_device may have set another
 TRIES = 10  # proposals per Gamma variable; each is accepted with a probability of at least 0.95
 
 
 class Mixture(NamedTuple):
-    """A mixed batch: ``inputs`` (N, ...), ``partner`` (N,) int64, ``lam`` (N,) float32 in [0.5, 1]."""
+    """Mixed ``inputs`` (N, ...), ``partner`` (N,) int64, ``lam`` (N,) float32 in [0.5, 1]."""
 
     inputs: Tensor
     partner: Tensor
@@ -56,16 +57,16 @@ def _check_floating(inputs: Tensor) -> None:
 
 
 def _uniform(*shape: int, generator: torch.Generator | None, dtype: torch.dtype | None = None) -> Tensor:
-    """Draw U(0, 1) on the host; torch.rand with a generator does not compile for changing batch sizes."""
-    return torch.empty(*shape, dtype=dtype).uniform_(generator=generator)
+    """Draw U(0, 1) on the host; torch.rand(generator=...) does not compile for changing sizes."""
+    return torch.empty(*shape, dtype=dtype, device=HOST).uniform_(generator=generator)
 
 
 def beta(alpha: float, size: int, generator: torch.Generator | None = None) -> Tensor:
     """Draw weights from Beta(alpha, alpha).
 
-    Transforms two uniform numbers into Student's t with 2 alpha degrees of freedom (Bailey, 1994), and
-    that into Beta: exact, without rejection, so the draw compiles and takes the same numbers from the
-    generator for every alpha.
+    Transforms two uniform numbers into Student's t with 2 alpha degrees of freedom (Bailey, 1994),
+    and that into Beta. Exact and without rejection: the draw compiles, and it takes the same
+    numbers from the generator for every alpha.
 
     Args:
         alpha: 0.01 to 1000; 1 is uniform, larger concentrates at a half.
@@ -92,8 +93,8 @@ def beta(alpha: float, size: int, generator: torch.Generator | None = None) -> T
 def dirichlet(alpha: float, size: int, parts: int, generator: torch.Generator | None = None) -> Tensor:
     """Draw weights from the symmetric Dirichlet distribution: normalised Gamma(alpha) variables.
 
-    Gamma by Marsaglia and Tsang (2000), with a fixed number of proposals instead of a loop, so that the
-    draw compiles. In logarithms, since Gamma(0.01) reaches below what float64 can hold.
+    Gamma by Marsaglia and Tsang (2000), with a fixed number of proposals instead of a loop, so that
+    the draw compiles. In logarithms, since Gamma(0.01) reaches below what float64 can hold.
 
     Args:
         alpha: 0.01 to 1000, the parameter of every part.
@@ -109,11 +110,12 @@ def dirichlet(alpha: float, size: int, parts: int, generator: torch.Generator | 
     _check_alpha(alpha)
     _check_count("size", size)
     _check_count("parts", parts)
-    normal = torch.empty(TRIES, size, parts, dtype=torch.float64).normal_(generator=generator)
+    normal = torch.empty(TRIES, size, parts, dtype=torch.float64, device=HOST).normal_(generator=generator)
     # in (0, 1]: a logarithm follows
     uniform = 1 - _uniform(TRIES + 1, size, parts, generator=generator, dtype=torch.float64)
     d = alpha + 2 / 3  # of Gamma(alpha + 1); the factor U^(1 / alpha) makes it Gamma(alpha)
-    log_cube = 3 * (1 + normal / (9 * d) ** 0.5).log()  # NaN, and so refused, where the cube is negative
+    # NaN where the cube is negative, which is then not accepted
+    log_cube = 3 * (1 + normal / (9 * d) ** 0.5).log()
     accepted = uniform[:-1].log() < normal.square() / 2 + d * (1 - log_cube.exp() + log_cube)
     first = accepted.int().argmax(0, keepdim=True)
     log_gamma = log_cube.gather(0, first)[0] + uniform[-1].log() / alpha
@@ -121,15 +123,17 @@ def dirichlet(alpha: float, size: int, parts: int, generator: torch.Generator | 
 
 
 def random_partners(size: int, groups: int = 1, generator: torch.Generator | None = None) -> Tensor:
-    """Permute 0..size-1 inside each of ``groups`` equal blocks; an item may meet itself (section 1).
+    """Permute 0..size-1 inside each of ``groups`` equal blocks (section 1).
 
-    Each block corresponds to one processor of a multi-GPU run, across which the published code never mixes.
+    An item may be its own partner. Each block corresponds to one processor of a multi-GPU run,
+    across which the published code never mixes.
 
     Returns:
         (size,) int64, on the host.
 
     Raises:
-        TypeError, ValueError: an empty batch, fewer than one group, or a batch that does not divide into groups.
+        TypeError, ValueError: an empty batch, fewer than one group, or a batch that does not divide
+            into groups.
     """
     _check_count("groups", groups)
     if size < 1:
@@ -137,7 +141,7 @@ def random_partners(size: int, groups: int = 1, generator: torch.Generator | Non
     if size % groups:
         raise ValueError(f"a batch of {size} does not divide into {groups} groups")
     order = _uniform(groups, size // groups, generator=generator).argsort(1)
-    return order.add_(torch.arange(0, size, size // groups)[:, None]).flatten()
+    return order.add_(torch.arange(0, size, size // groups, device=HOST)[:, None]).flatten()
 
 
 def mixup(
@@ -150,8 +154,8 @@ def mixup(
 ) -> Mixture:
     """Mix every item with a random partner of the batch (i-Mix, section 1).
 
-    ``lam`` ~ Beta(alpha, alpha), one per item, folded to at least a half so that an item remains its own
-    main part.
+    ``lam`` ~ Beta(alpha, alpha), one per item, folded to at least a half so that an item remains
+    its own main part.
 
     Args:
         inputs: (N, ...) floating-point batch, N at least 1; not changed.
@@ -162,7 +166,8 @@ def mixup(
 
     Raises:
         TypeError: integer inputs, or another argument of the wrong type.
-        ValueError: an alpha outside its range, an empty batch, or one that does not divide into ``groups``.
+        ValueError: an alpha outside its range, an empty batch, or one that does not divide into
+            ``groups``.
 
     Example:
         >>> view = torch.randn(8, 3, 32, 32)
@@ -179,10 +184,10 @@ def mixup(
 
 
 def mixes_hidden(layer: nn.Module, mixture: Mixture, groups: int = 1) -> RemovableHandle:
-    """Make a layer mix its inputs as ``mixture`` was mixed, until the handle is removed (Manifold Mixup).
+    """Make a layer mix its inputs like ``mixture``, until the handle is removed (Manifold Mixup).
 
-    Each call of the layer takes the next of ``groups`` equal blocks of the batch. Rows after the block's,
-    such as the keys of N-pair, are not mixed.
+    Each call of the layer takes the next of ``groups`` equal blocks of the batch. Rows after the
+    block's, such as the keys of N-pair, are not mixed.
 
     Raises:
         TypeError, ValueError: fewer than one group, or a batch that does not divide into groups.
@@ -204,11 +209,11 @@ def mixes_hidden(layer: nn.Module, mixture: Mixture, groups: int = 1) -> Removab
 
 
 def cutmix(images: Tensor, alpha: float = 1.0, *, groups: int = 1, generator: torch.Generator | None = None) -> Mixture:
-    """Paste one box, the same place in every image, from each image's partner (i-CutMix, section 1).
+    """Paste one box, at the same place, from each image's partner (i-CutMix, section 1).
 
-    The box has sides sqrt(1 - lam) of the image's, a uniform centre, and is clipped; the ``lam`` returned
-    is the share of the image outside the box. One ``lam``, folded before the box is drawn, and one box for
-    the batch.
+    The box has sides sqrt(1 - lam) of the image's, a uniform centre, and is clipped; the ``lam``
+    returned is the share of the image outside the box. One ``lam``, folded before the box is drawn,
+    and one box for the batch.
 
     Args:
         images: (N, C, H, W) of any dtype, since pasting is exact; not changed.
@@ -237,7 +242,7 @@ def cutmix(images: Tensor, alpha: float = 1.0, *, groups: int = 1, generator: to
 
 def _in_segment(length: int, centre: Tensor, half: Tensor) -> Tensor:
     """Return (length,) bool: which of 0..length-1 are in [centre - half, centre + half)."""
-    place = torch.arange(length)
+    place = torch.arange(length, device=HOST)
     return (place >= centre - half) & (place < centre + half)
 
 
@@ -246,8 +251,8 @@ def inputmix(
 ) -> Tensor:
     """Mix ``others`` further items into every input; labels do not change (InputMix, section 1).
 
-    For data with little augmentation. One other: Beta(alpha, alpha), folded to at least a half. More:
-    Dirichlet weights over others + 1, halved, plus a half for the own input.
+    For data with little augmentation. One other: Beta(alpha, alpha), folded to at least a half.
+    More: Dirichlet weights over others + 1, halved, plus a half for the own input.
 
     Args:
         inputs: (N, ...) floating-point batch, N at least 1; not changed.
@@ -276,23 +281,24 @@ def inputmix(
 
 
 def blend(own: Tensor, other: Tensor, lam: Tensor) -> Tensor:
-    """Return ``lam * own + (1 - lam) * other`` with one ``lam`` per item: (N, ...), (N, ...), (N,) -> (N, ...)."""
+    """Return ``lam * own + (1 - lam) * other``: (N, ...), (N, ...), (N,) -> (N, ...)."""
     return other.lerp(own, lam.to(own.dtype).view(-1, *[1] * (own.dim() - 1)))
 
 
 def mixed_loss(loss: Callable[[Tensor], Tensor], partner: Tensor, lam: Tensor) -> Tensor:
-    """Return the i-Mix loss: lam * loss(own label) + (1 - lam) * loss(partner's label), averaged (section 1).
+    """Return the mean of lam * loss(own label) + (1 - lam) * loss(partner's label) (section 1).
 
     Args:
-        loss: maps labels (N,) int64 to per-item losses (N,), as the functions of `imix.objectives` return.
+        loss: maps labels (N,) int64 to per-item losses (N,), as the functions of `imix.objectives`
+            return.
         partner, lam: (N,) each, as an operator returned them.
 
     Returns:
         A scalar.
 
     Raises:
-        ValueError: a loss that returns anything but one number per item; no items; partner and lam of
-            different shapes.
+        ValueError: a loss that returns anything but one number per item; no items; partner and lam
+            of different shapes.
 
     Example:
         >>> logits = torch.randn(4, 4)

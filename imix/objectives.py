@@ -1,9 +1,10 @@
 """The losses as functions of embeddings (section 1).
 
-Each function takes embeddings and returns *the loss as a function of the virtual label*: a callable that
-maps labels (N,) int64, positions in the batch, to per-item losses (N,). Plain training evaluates it at the
-own label; i-Mix at the own and the partner's (`imix.mixing.mixed_loss`). Keys of MoCo and BYOL must not
-require a gradient. Losses are computed in float32, whatever the encoder's precision.
+Each function takes embeddings and returns *the loss as a function of the virtual label*: a callable
+that maps labels (N,) int64, positions in the batch, to per-item losses (N,). Plain training
+evaluates it at the own label; i-Mix at the own and the partner's (`imix.mixing.mixed_loss`). Keys
+of MoCo and BYOL must not require a gradient. Losses are computed in float32, whatever the encoder's
+precision.
 """
 
 from collections.abc import Callable
@@ -37,7 +38,7 @@ def _check_temperature(temperature: float) -> None:
 
 
 def _logits(anchors: Tensor, keys: Tensor, temperature: float) -> Tensor:
-    """Return products over the temperature, (..., N, D), (..., M, D) -> (..., N, M); float32 under autocast, too."""
+    """Return float32 products over the temperature, (..., N, D), (..., M, D) -> (..., N, M)."""
     anchors = anchors / temperature  # smaller than the matrix of products
     device = anchors.device.type
     # the meta device, on which costs are counted, has no autocast
@@ -46,7 +47,9 @@ def _logits(anchors: Tensor, keys: Tensor, temperature: float) -> Tensor:
 
 
 def n_pair(anchors: Tensor, keys: Tensor, temperature: float, groups: int = 1) -> LabelLoss:
-    """N-pair: cross-entropy over the keys of the batch, logits cosine / temperature (section 1, N-pair).
+    """N-pair: cross-entropy over the keys of the batch (section 1, N-pair).
+
+    The logits are cosine / temperature.
 
     Args:
         anchors, keys: (N, D), of any length; normalised here.
@@ -54,15 +57,16 @@ def n_pair(anchors: Tensor, keys: Tensor, temperature: float, groups: int = 1) -
         groups: equal blocks of the batch; each item is contrasted with the keys of its own block.
 
     Raises:
-        ValueError: embeddings of different shapes, an empty batch, one that does not divide into groups, or
-            a temperature that is not positive.
+        ValueError: embeddings of different shapes, an empty batch, one that does not divide into
+            groups, or a temperature that is not positive.
     """
     _check_embeddings(anchors=anchors, keys=keys)
     _check_temperature(temperature)
     if groups < 1 or len(anchors) % groups:
         raise ValueError(f"groups = {groups}: must be at least 1 and divide the batch of {len(anchors)}")
     anchors, keys = (F.normalize(z.float(), dim=1).unflatten(0, (groups, -1)) for z in (anchors, keys))
-    log_probability = F.log_softmax(_logits(anchors, keys, temperature), dim=2).flatten(0, 1)  # (N, N / groups)
+    # (N, N / groups)
+    log_probability = F.log_softmax(_logits(anchors, keys, temperature), dim=2).flatten(0, 1)
     size = log_probability.shape[1]
     return lambda label: F.nll_loss(log_probability, label % size, reduction="none")
 
@@ -74,12 +78,12 @@ def moco(anchors: Tensor, keys: Tensor, queue: Tensor, temperature: float, contr
         anchors, keys: (N, D), of any length; normalised here. Keys are constants.
         queue: (K, D), normalised, K at least 1.
         temperature: positive.
-        contrast: ``own``: the label's key and the queue, 1 + K logits, as in plain MoCo; ``batch``: all keys
-            of the batch and the queue, N + K logits, as in the paper's i-Mix.
+        contrast: ``own``: the label's key and the queue, 1 + K logits, as in plain MoCo; ``batch``:
+            all keys of the batch and the queue, N + K logits, as in the paper's i-Mix.
 
     Raises:
-        ValueError: another contrast, keys that require a gradient, embeddings of different shapes, an empty
-            batch or queue, or a temperature that is not positive.
+        ValueError: another contrast, keys that require a gradient, embeddings of different shapes,
+            an empty batch or queue, or a temperature that is not positive.
     """
     if contrast not in CONTRASTS:
         raise ValueError(f"contrast = {contrast!r}: must be one of {', '.join(CONTRASTS)}")
@@ -101,7 +105,7 @@ def moco(anchors: Tensor, keys: Tensor, queue: Tensor, temperature: float, contr
 
 
 def _logsumexp(logits: Tensor) -> Tensor:
-    """Return log of the sum of exp, (N, M) -> (N,); unlike torch's, the backward pass does not compute exp again."""
+    """Return log of the sum of exp, (N, M) -> (N,); torch's computes exp twice for the gradient."""
     greatest = logits.detach().amax(1)
     return (logits - greatest[:, None]).exp().sum(1).log() + greatest
 
@@ -122,7 +126,7 @@ def byol(predictions: Tensor, keys: Tensor) -> LabelLoss:
 
 
 def supervised(logits: Tensor, labels: Tensor) -> LabelLoss:
-    """Cross-entropy with class labels, for comparison; item i's virtual label is the class ``labels[i]``.
+    """Cross-entropy with class labels: virtual label i is the class ``labels[i]``.
 
     Args:
         logits: (N, C) class logits. labels: (N,) int64 classes.

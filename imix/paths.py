@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from imix.errors import UserError
+
 DATA = Path("data")
 SETTINGS = DATA / "settings"
 
@@ -32,6 +34,19 @@ def tensors(dataset: str) -> Path:
 def encoders(cell: Cell) -> Path:
     """Return the folder of a cell's encoders, one ``<seed>.safetensors`` each."""
     return DATA / "encoders" / cell.path
+
+
+def encoder_files(cell: Cell) -> dict[int, Path]:
+    """Return the files of a cell's encoders by their seeds.
+
+    Raises:
+        UserError: there is none.
+    """
+    folder = encoders(cell)
+    found = {int(path.stem): path for path in folder.glob("*.safetensors") if path.stem.isdecimal()}
+    if not found:
+        raise UserError(f"{folder}: has no <seed>.safetensors; `python -m stages.pretrain` makes one")
+    return dict(sorted(found.items()))
 
 
 def histories(cell: Cell) -> Path:

@@ -6,9 +6,10 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
 from imix.errors import Stopped, UserError, explained, noted_signals
@@ -16,50 +17,71 @@ from imix.progress import Display, Report
 
 REPORT_SECONDS = 0.5  # between two reports of a worker
 LOOK_SECONDS = 0.5  # between two looks of the parent at signals and the clock
-PRELOADED = ["imix.jobs"]  # with torch and all that a worker imports
+SERVED = "forkserver" in multiprocessing.get_all_start_methods()  # not on Windows: there, every worker loads torch
 
 
 class Task(NamedTuple):
-    """One piece of work: ``work(slot, report, *args)`` in a process of its own, by a name that can be imported."""
+    """One piece of work: ``work(slot, report, *args)`` in a process of its own.
+
+    ``work`` is a name such as "imix.jobs:train", so that the process that runs tasks need not import torch.
+    """
 
     label: str
-    work: Callable[..., None]
+    work: str
     args: tuple[Any, ...]
 
 
-def start_server() -> None:
-    """Start the process that workers are forked from; it loads torch while the caller goes on.
+def run(label: str, tasks: Sequence[Task], preload: Sequence[str]) -> None:
+    """Run the tasks in their order, as many side by side as `imix.runtime.workers` says.
 
-    Without it the first worker would wait for that. Windows has no such server: there, every worker loads torch.
-    """
-    if "forkserver" in multiprocessing.get_all_start_methods():
-        from multiprocessing import forkserver
+    On SIGINT or SIGTERM, or when a task fails, the running ones are asked to save and end. A second signal
+    ends them at once.
 
-        multiprocessing.set_forkserver_preload(PRELOADED)
-        forkserver.ensure_running()
-
-
-def _context() -> Any:
-    return multiprocessing.get_context(
-        "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    )
-
-
-def run(label: str, tasks: Sequence[Task], workers: int) -> None:
-    """Run the tasks, ``workers`` at a time, in their order.
-
-    On SIGINT or SIGTERM, or when one of them fails, the running ones are asked to save and end. A second
-    signal ends them at once.
+    Args:
+        preload: modules that the process loads from which workers are forked.
 
     Raises:
         UserError: a task's own, or a worker that was killed.
         Stopped: a signal came, and everything that ran has saved.
     """
-    start_server()
     with noted_signals() as signals, Display(label, len(tasks)) as display:
-        _Pool(tasks, display, signals).run(min(workers, len(tasks)))
+        if SERVED:
+            multiprocessing.set_forkserver_preload(list(preload))
+        _Pool(tasks, display, signals).run(min(_workers(), len(tasks)))
     if signals:
         raise Stopped(signals[0], f"{label}: stopped; run it again to continue")
+
+
+def _context() -> Any:
+    return multiprocessing.get_context("forkserver" if SERVED else "spawn")
+
+
+def _workers() -> int:
+    """Return how many workers to run, as a worker says it: it has torch, which counts the GPUs."""
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    process = _context().Process(target=_count_workers, args=(theirs,))
+    process.start()
+    theirs.close()
+    try:
+        answer = ours.recv()
+    except EOFError:
+        raise RuntimeError("a worker process cannot be started") from None
+    finally:
+        process.join()
+        ours.close()
+    if isinstance(answer, str):
+        raise UserError(answer)
+    return answer
+
+
+def _count_workers(connection: Connection) -> None:
+    from imix import runtime  # imports torch, which the parent does without
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        connection.send(runtime.workers())
+    except UserError as error:
+        connection.send(str(error))
 
 
 class _Pool:
@@ -135,7 +157,7 @@ def _worker(task: Task, slot: int, connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent alone decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        task.work(slot, _reporter(connection), *task.args)
+        resolve_name(task.work)(slot, _reporter(connection), *task.args)
         message = ("done", "")
     except Stopped as stopped:
         message = ("stopped", str(stopped))

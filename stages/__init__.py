@@ -13,6 +13,7 @@ from pathlib import Path
 from imix.errors import Once, Options, UserError
 from imix.schema import NAME
 
+REPORTS = Path("reports")
 CHOICES = {"augmentation": ("augmented", "clean"), "mix": ("none", "imix", "icutmix")}
 
 

@@ -5,7 +5,7 @@ With ``--pretrained_on``, evaluate the encoders of another data set.
 
 from imix import paths, running
 from imix.errors import UserError, exit_cleanly
-from imix.settings import resolved
+from imix.settings import files
 from stages import announce, arguments
 
 
@@ -15,22 +15,20 @@ def main() -> None:
     source = args.pretrained_on or args.dataset
     if args.pretrained_on == args.dataset:
         raise UserError(f"--pretrained_on = {source!r}: must be another data set than --dataset")
-    running.start_server()
-    asked = resolved.read(args.dataset, "evaluate")
-
-    from imix import checkpoints, jobs, runtime
-
+    asked = files.read(args.dataset, "evaluate")
     cell = paths.Cell(args.dataset, args.augmentation, args.method, args.mix)
-    encoders = checkpoints.seeds(paths.encoders(cell._replace(dataset=source)))
+    encoders = paths.encoder_files(cell._replace(dataset=source))
     target = paths.metrics(cell, args.pretrained_on)
     label = f"evaluate {cell}" + (f" pretrained on {source}" if args.pretrained_on else "")
     announce(label, "linear evaluation, kNN, collapse", target)
     given = asked["settings"], asked["code"]["evaluation"]
     tasks = [
-        running.Task(f"{label} seed {seed}", jobs.evaluate, (path, cell.dataset, *given, seed, target / f"{seed}.json"))
+        running.Task(
+            f"{label} seed {seed}", "imix.jobs:evaluate", (path, cell.dataset, *given, seed, target / f"{seed}.json")
+        )
         for seed, path in encoders.items()
     ]
-    running.run(label, tasks, runtime.workers())
+    running.run(label, tasks, ["imix.jobs", f"imix.views.{asked['settings']['kind']}"])
 
 
 if __name__ == "__main__":

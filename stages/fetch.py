@@ -3,14 +3,14 @@
 from imix import paths, plugins
 from imix.dataset import write_checksums
 from imix.errors import exit_cleanly
-from imix.settings import resolved
+from imix.settings import files
 from stages import announce, arguments
 
 
 def main() -> None:
     """Fetch one data set."""
     dataset = arguments(__doc__, "dataset").dataset
-    settings = resolved.read(dataset, "source")["settings"]
+    settings = files.read(dataset, "source")["settings"]
     module, folder = plugins.find("datasets", settings["name"]), paths.DATA / dataset / "raw"
     announce(f"fetch {dataset}", f"from {settings['name']}", folder)
     module.fetch(module.Source.model_validate(settings), folder)

@@ -5,21 +5,21 @@ import json
 from imix import paths, plugins
 from imix.dataset import check_checksums, save
 from imix.errors import exit_cleanly
-from imix.settings import resolved
+from imix.settings import files
 from stages import announce, arguments
 
 
 def main() -> None:
     """Preprocess one data set."""
     dataset = arguments(__doc__, "dataset").dataset
-    settings, chosen = (resolved.read(dataset, name)["settings"] for name in ("source", "rows"))
+    settings, chosen = (files.read(dataset, name)["settings"] for name in ("source", "rows"))
     module, raw, folder = plugins.find("datasets", settings["name"]), paths.DATA / dataset / "raw", paths.tensors(dataset)
     announce(f"preprocess {dataset}", "tensors, splits, statistics", folder)
     check_checksums(raw)
     record = raw / "source.json"  # archives: what was found
     found = json.loads(record.read_text()) if record.exists() else {}
     splits = module.read(module.Source.model_validate(settings), module.Rows.model_validate(chosen), raw)
-    save(splits, folder, {"source": settings | found, "chosen": chosen, "origin": module.ORIGIN})
+    save(splits, folder, module.KIND, module.ORIGIN, {"source": settings | found, "chosen": chosen})
 
 
 if __name__ == "__main__":

@@ -2,24 +2,21 @@
 
 from imix import paths, running
 from imix.errors import exit_cleanly
-from imix.settings import resolved
+from imix.settings import files
 from stages import announce, arguments
 
 
 def main() -> None:
     """Train one cell."""
     cell = paths.Cell(**vars(arguments(__doc__, *paths.Cell._fields)))
-    running.start_server()
-    asked = resolved.read(*cell)
-
-    from imix import jobs, runtime
-
+    asked = files.read(*cell)
     label, code = f"pretrain {cell}", asked["code"]["training"]
     announce(label, f"{len(asked['seeds'])} seeds", paths.encoders(cell), paths.histories(cell))
     tasks = [
-        running.Task(f"{cell} seed {seed}", jobs.train, (cell, asked["settings"], code, seed)) for seed in asked["seeds"]
+        running.Task(f"{cell} seed {seed}", "imix.jobs:train", (cell, asked["settings"], code, seed))
+        for seed in asked["seeds"]
     ]
-    running.run(label, tasks, runtime.workers())
+    running.run(label, tasks, ["imix.jobs", f"imix.views.{asked['domain']}", f"imix.methods.{cell.method}"])
 
 
 if __name__ == "__main__":

@@ -1,34 +1,31 @@
 """Draw the test features of a data set's encoders in two dimensions: reports/projections/<dataset>.png, .svg."""
 
-from imix import settings
+from imix import checkpoints, dataset, domains, features, paths, runtime
 from imix.errors import exit_cleanly
-from imix.files import DATA, encoder_file
-from stages import REPORTS, arguments, say
+from imix.reporting import plots, projections
+from imix.settings import files
+from imix.settings.study import Grid
+from stages import REPORTS, announce, arguments
 
 
 def main() -> None:
     """Draw one data set."""
     name = arguments(__doc__, "dataset").dataset
-    grid, projection = settings.read(settings.Grid, "grid"), settings.read(settings.Projection, "projection")
-
-    from sklearn.manifold import TSNE
-
-    from imix import checkpoints, runtime
-    from imix.datasets import load
-    from imix.features import evenly, extract
-    from imix.reporting import plots
-
+    grid, asked = Grid.model_validate(files.read("grid")["settings"]), files.read("projection")["settings"]
     target, seed = REPORTS / "projections" / f"{name}.png", grid.seeds[0]
-    say(f"project {name}", "t-SNE of test features", target)
-    dataset = load(DATA / name / "tensors", runtime.configure())
-    rows, labels = evenly(dataset.test, projection.rows), evenly(dataset.test_labels, projection.rows)
-    perplexity, panels = min(projection.perplexity, len(rows) / 3), {}
-    for method in grid.methods:
-        for mix in grid.mixes:
-            encoder, views = checkpoints.load(encoder_file(name, method, mix, seed), dataset)
-            features = extract(encoder, views, rows).cpu().numpy()
-            panels[method, mix] = TSNE(perplexity=perplexity, init="pca", random_state=projection.seed).fit_transform(features)
-    plots.write(plots.plot_projections(panels, labels.cpu().numpy(), dataset.classes, f"{name}: test features, t-SNE, seed {seed}"), target)
+    announce(f"project {name}", "t-SNE of test features", target)
+    data, evaluation = dataset.load(paths.tensors(name), runtime.configure()), files.read(name, "evaluate")["settings"]
+    domain = domains.domain_class(data.kind)
+    views = domain.model_validate({key: evaluation[key] for key in domain.model_fields}).views
+    clean = domains.make_views(data.kind, views, data).clean
+    rows, labels = (features.random_subset(tensor, asked["rows"]) for tensor in (data.test, data.test_labels))
+    points = {}
+    for cell in (cell for cell in grid.cells() if cell.dataset == name):
+        encoder, _ = checkpoints.load(paths.encoders(cell) / f"{seed}.safetensors", data)
+        found = features.extract(encoder, rows, clean).cpu().numpy()
+        points[cell[1:]] = projections.project(found, asked["perplexity"], asked["seed"])
+    title = f"{name}: test features, t-SNE, seed {seed}"
+    plots.write(projections.plot(points, labels.cpu().numpy(), data.classes, title), target)
 
 
 if __name__ == "__main__":

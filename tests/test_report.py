@@ -1,210 +1,673 @@
-"""The tables say what the rows say, and the committed ones are those of the committed parameters."""
+"""The reports: tables, plots and pages say what the metrics say, and the README what the reports say."""
 
 import json
 import math
-from pathlib import Path
+from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
-from imix import settings
 from imix.errors import UserError
-from imix.planning import done
-from imix.reporting import ablations, plots, results, tables
-from imix.settings import Grid
-from stages.report import refreshed
+from imix.reporting import (
+    ablations,
+    cost,
+    page,
+    plots,
+    projections,
+    published,
+    readme,
+    results,
+    statistics,
+    tables,
+    titles,
+    writing,
+)
 from tests.conftest import ROOT
 
-GRID = Grid(name="toy", datasets=["covtype", "toy"], methods=["npair"], mixes=["none", "imix"], seeds=[0, 1, 2])
+
+@dataclass(frozen=True)
+class Grid:
+    name: str = "toy"
+    datasets: tuple = ("covtype", "toy")
+    augmentation: tuple = ("augmented", "clean")
+    methods: tuple = ("npair", "byol")
+    mixes: tuple = ("none", "imix")
+    supervised: tuple = ("none",)
+    seeds: tuple = (0, 1, 2)
 
 
-def rows():
-    table = []
-    for dataset, gain in (("covtype", 3.02), ("toy", -1.0)):
-        for method, mix, base in (
-            ("baseline", "raw", 50),
-            ("baseline", "untrained", 40),
-            ("baseline", "supervised", 90),
-            ("npair", "none", 70),
-            ("npair", "imix", 70 + gain),
-        ):
-            for seed in range(3):
-                wobble = seed * (0.1 if dataset == "covtype" else 3.0) * (1 if mix == "imix" else 0.5)
-                figures = dict.fromkeys(results.FIGURES, base + wobble)
-                table.append(dict(dataset=dataset, method=method, mix=mix, seed=seed, epochs=5, train_seconds=1.0, **figures))
-    return pd.DataFrame(table)
+# points that i-Mix adds; with augmentation 3 on covtype and -1 on toy, without 10
+GAINS = {("covtype", "augmented"): 3.0, ("toy", "augmented"): -1.0, ("covtype", "clean"): 10.0, ("toy", "clean"): 10.0}
+
+
+def accuracy(dataset, augmentation, method, mix, seed):
+    if method in ("baseline", "supervised"):
+        return {"raw": 50, "untrained": 40}.get(mix, 90) + seed
+    wobble = seed * (0.2 if dataset == "covtype" else 3.0) * (1 if mix == "imix" else 0.5)
+    base = 70 + 5 * (method == "byol") - 20 * (augmentation == "clean")
+    return base + GAINS[dataset, augmentation] * (mix != "none") + wobble
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+def metrics(value, **more):
+    return dict.fromkeys(results.METRICS, value) | {"collapsed": False, "torch": "2.14.1"} | more
+
+
+def card(**more):
+    return {
+        "source": {"name": "mnist"},
+        "origin": "1,000 digits carried by a package",
+        "chosen": {"train": 1000},
+        "rows": {"train": 750, "validation": 250, "test": 3000},
+        "sha256": "0" * 64,
+        "carved": True,
+        "shape": [1, 32, 32],
+        "dtype": "uint8",
+        "classes": list("0123456789"),
+    } | more
+
+
+def files(data):
+    """The layout of a study below ``data``; that of the stages is the stages' own."""
+    return results.Files(
+        metrics=lambda cell, seed: data.joinpath("metrics", *cell, f"{seed}.json"),
+        history=lambda cell, seed: data.joinpath("histories", *cell, f"{seed}.csv"),
+        baseline=lambda dataset, kind, seed: data / "metrics" / dataset / "baseline" / kind / f"{seed}.json",
+        transfer=lambda source, cell, seed: data.joinpath("transfer", source, *cell, f"{seed}.json"),
+        settings=lambda cell: data.joinpath("settings", *cell).with_suffix(".json"),
+        evaluation=lambda dataset: data / "settings" / dataset / "evaluation.json",
+        card=lambda dataset: data / dataset / "card.json",
+    )
+
+
+def make(data, grid, pairs=()):
+    """Write all inputs of a report."""
+    places = files(data)
+    for dataset in grid.datasets:
+        write(places.card(dataset), card())
+        write(places.evaluation(dataset), {"settings": {"rates": [1]}, "code": "e"})
+        for kind in ("raw", "untrained"):
+            for seed in grid.seeds:
+                write(places.baseline(dataset, kind, seed), metrics(accuracy(dataset, "", "baseline", kind, seed)))
+    for cell in results.trainings(grid):
+        write(places.settings(cell), {"settings": {"epochs": 5}, "seeds": list(grid.seeds), "code": "p"})
+        for seed in grid.seeds:
+            encoder = f"{' '.join(cell)} {seed}"
+            write(places.metrics(cell, seed), metrics(accuracy(*cell, seed), encoder=encoder))
+            rows = "".join(f"{e},{5 / e},0.1,{'' if e % 2 else 60 + e},1,False\n" for e in range(1, 6))
+            write(places.history(cell, seed), "epoch,loss,learning_rate,knn_validation,feature_std,collapsed\n" + rows)
+            for pair in pairs:
+                if pair["probed_on"] == cell[0] and cell[2] != "supervised":
+                    write(places.transfer(pair["pretrained_on"], cell, seed), metrics(30 + seed))
+    return data
+
+
+def collected(folder, grid, pairs=()):
+    return results.collect(grid, files(make(folder, grid, pairs)), pairs)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return collected(tmp_path_factory.mktemp("study"), Grid())
+
+
+@pytest.fixture(scope="module")
+def augmented(tmp_path_factory):
+    """One augmentation, one method."""
+    return collected(tmp_path_factory.mktemp("augmented"), Grid(augmentation=("augmented",), methods=("npair",)))
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    yield
+    plots.plt.close("all")
+
+
+# what is collected
+
+
+def test_results_have_one_row_per_training_and_nothing_of_the_machine(study):
+    grid, table = Grid(), study.results
+    assert tuple(table.columns) == ("dataset", "augmentation", "method", "mix", "seed", *results.METRICS, "epochs")
+    assert len(table) == 2 * (2 + 2 * (1 + 2 * 2)) * 3 and not table.duplicated([*statistics.CELL, "seed"]).any()
+    baselines = table[table.method == "baseline"]
+    assert set(baselines.augmentation) == {""} and set(baselines.mix) == {"raw", "untrained"}
+    assert set(table[table.method == "supervised"].augmentation) == set(grid.augmentation)
+    assert set(study.histories.method) == set(grid.methods)  # the curves are of trainings without labels
+
+
+def test_a_csv_file_gives_the_same_tables_again(study, tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_bytes(results.csv_bytes(study.results))
+    again = results.read_csv(path, results.COLUMNS)
+    assert page.readme_block(again) == page.readme_block(study.results)
+    assert statistics.layout(again) == statistics.layout(study.results)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "5", "null"])
+def test_a_damaged_file_is_one_line(tmp_path, text):
+    path = tmp_path / "0.json"
+    with pytest.raises(UserError, match=r"0\.json: cannot be read \(not there\)"):
+        results.read_csv(path, ())
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"0\.json: cannot be read \(.*\); run `dvc repro`"):
+        results.read_json(path, "epochs")
+    path.write_text("{}")
+    with pytest.raises(UserError, match=r"0\.json: epochs is missing; run `dvc repro -f`"):
+        results.read_json(path, "epochs")
+
+
+def test_a_missing_metric_and_an_old_csv_file_are_refused(tmp_path):
+    grid = Grid(datasets=("toy",), methods=("npair",), seeds=(0,))
+    places = files(make(tmp_path, grid))
+    path = places.metrics(("toy", "clean", "npair", "imix"), 0)
+    write(path, {"linear_accuracy": 1})
+    with pytest.raises(UserError, match=f"{path}: linear_accuracy_test_selected is missing"):
+        results.collect(grid, places)
+    write(tmp_path / "old.csv", "dataset,method,mix\n")
+    with pytest.raises(UserError, match=r"old\.csv: has no column augmentation"):
+        results.read_csv(tmp_path / "old.csv", results.COLUMNS)
+
+
+def test_the_record_names_settings_and_code_and_no_machine(tmp_path):
+    grid = Grid()
+    made = results.record(grid, files(make(tmp_path, grid)), {"toy": card()})
+    assert made["cells"]["toy"]["clean"]["byol"]["imix"] == {"settings": {"epochs": 5}, "code": "p"}
+    assert made["cells"]["toy"]["augmented"]["supervised"]["none"]["code"] == "p"
+    assert made["evaluation"]["toy"] == {"settings": {"rates": [1]}, "code": "e"}
+    assert set(made["data"]["toy"]) == {"source", "chosen", "rows", "sha256"} and set(made) == {
+        "data",
+        "evaluation",
+        "cells",
+    }
+
+
+# statistics
 
 
 def test_spread_by_hand():
-    s = results.spread(pd.Series([1.0, 2.0, 6.0]))
+    s = statistics.spread(pd.Series([1.0, 2.0, 6.0]))
     std = math.sqrt((4 + 1 + 9) / 2)
     assert (s.mean, s.n) == (3, 3) and s.std == pytest.approx(std)
     assert s.half == pytest.approx(4.302653 * std / math.sqrt(3), rel=1e-6)  # t of 2 degrees of freedom
-    assert math.isnan(results.spread(pd.Series([1.0])).half)
-
-
-def test_gains_are_paired_and_judged_by_their_interval():
-    (dataset, method, mix, gain), _ = results.gains(rows())
-    assert (dataset, method, mix, gain.n) == ("covtype", "npair", "imix", 3)
-    assert gain.mean == pytest.approx(3.07) and gain.half == pytest.approx(4.302653 * 0.05 / 3**0.5, rel=1e-5)
-    table = tables.gain_table(rows())
-    assert "| covtype | N-pair | + i-Mix | +3.1 | +2.9 to +3.2 | 3 | gain |" in table
-    assert "undecided" in table
-    sentence = tables.gain_sentence(rows())
-    assert "Comparisons: 2." in sentence and "excludes zero: 1. Losses: 0. Undecided: 1. Mean over all: +1.8 points" in sentence
+    assert math.isnan(statistics.spread(pd.Series([1.0])).half)
 
 
 def test_seeds_that_agree_to_the_last_digit_decide_nothing():
-    assert not results.spread(pd.Series([0.5, 0.5])).decided
-    assert results.spread(pd.Series([0.5, 0.51, 0.52])).decided and not results.spread(pd.Series([-0.5, 0.5])).decided
+    decided = lambda *values: statistics.spread(pd.Series(values)).decided
+    assert decided(0.5, 0.51, 0.52) and not decided(0.5, 0.5) and not decided(-0.5, 0.5)
 
 
-def test_main_table_has_the_published_row():
-    table = tables.main_table(rows(), GRID).splitlines()
-    assert table[0] == "| data | raw inputs | untrained | supervised | N-pair | + i-Mix |"
-    assert table[3] == "| covtype, published |  |  |  | 68.5 ± 0.3 | 72.1 ± 0.2 |"
-    assert table[2].startswith("| covtype | 50.") and len(table) == 5
+def test_gains_are_paired_within_data_set_augmentation_method_and_seed(study):
+    shuffled = study.results.sample(frac=1, random_state=0).sort_values("augmentation", kind="stable")
+    by_hand = {}
+    for gain in statistics.gains(shuffled):
+        cell = lambda mix, seed, g=gain: accuracy(g.dataset, g.augmentation, g.method, mix, seed)
+        by_hand[gain[:4]] = [cell("imix", seed) - cell("none", seed) for seed in range(3)]
+        assert gain.points.mean == pytest.approx(np.mean(by_hand[gain[:4]]))
+        assert gain.points.std == pytest.approx(np.std(by_hand[gain[:4]], ddof=1)) and gain.points.n == 3
+    assert len(by_hand) == 2 * 2 * 2
+    first = statistics.gains(study.results)[0]
+    assert first[:4] == ("covtype", "augmented", "npair", "imix") and first.points.mean == pytest.approx(3.1)
+    assert first.points.half == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-5)
 
 
-def test_one_seed_has_no_interval():
-    one = rows()[lambda t: t.seed == 0]
-    assert "±" not in tables.main_table(one, GRID.model_copy(update={"datasets": ["toy"]}))
-    assert "one seed: no interval" in tables.gain_table(one)
+def test_metrics_are_few_and_say_what_mixing_adds(study):
+    summary = statistics.summary(study.results)
+    flat = pd.json_normalize(summary).iloc[0].to_dict()
+    assert len(flat) <= 10 and flat["mean_gain.augmented"] == pytest.approx((3.1 + 0.5) / 2, abs=1e-3)
+    assert flat["mean_gain.clean"] == pytest.approx((10.1 + 11.5) / 2, abs=1e-3) and flat["comparisons"] == 8
+    assert (flat["decided.gains"], flat["decided.losses"]) == (6, 0)
+    assert flat["best.covtype"] == pytest.approx(78.2) and flat["best.toy"] == pytest.approx(77)
+    many = pd.concat([study.results.assign(dataset=f"d{n}") for n in range(5)])
+    assert "best" not in statistics.summary(many)
 
 
-def ablated(mixes=("none", "imix")):
-    """Gains of 1 at `unchanged` and 3 at `half`, wobbling by the seed."""
-    table = []
-    for value, gain in (("unchanged", 1.0), ("half", 3.0)):
-        for mix in mixes:
-            for seed in range(3):
-                accuracy = 60 + 10 * (value == "half") + (gain + 0.1 * seed * (value == "half")) * (mix == "imix")
-                table.append(
-                    dict(method="npair", mix=mix, value=value, seed=seed, linear_accuracy=accuracy, rows=50 if value == "half" else 100)
-                )
-    return pd.DataFrame(table)
+# tables
 
 
-def test_an_ablation_compares_gains_seed_by_seed():
-    ((method, mix, value, effect),) = ablations.effects(ablated())
-    assert (method, mix, value, effect.n) == ("npair", "imix", "half", 3)
-    assert effect.mean == pytest.approx(2.1) and effect.half == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-5)
-    assert "the gain over plain training changes" in ablations.sentence(ablated())
-    assert "`half` +2.1 (+1.9 to +2.3); 1 of 1 intervals exclude zero (n = 3)" in ablations.sentence(ablated())
-    ((*_, effect),) = ablations.effects(ablated(["imix"]))  # without plain training: the accuracy itself
-    assert effect.mean == pytest.approx(12.1) and "linear accuracy changes" in ablations.sentence(ablated(["imix"]))
-    alone = ablated().query("value == 'half'")
-    assert ablations.effects(alone) == []
-    assert "The gain over plain training is, in points with 95 % intervals, for N-pair + i-Mix: +3.1 (+2.9 to +3.3);" in ablations.sentence(
-        alone
+def test_main_table_has_a_row_per_augmentation_and_the_published_one_with_augmentation(study):
+    table = tables.metric_table(study.results).splitlines()
+    assert table[0] == (
+        "| data | augmentation | raw inputs | untrained | supervised | N-pair | + i-Mix | BYOL | + i-Mix |"
     )
-    assert ablations.sentence(alone.query("mix == 'imix'")) == ""
+    assert table[2].startswith(
+        "| covtype | augmented | 51.0 ± 1.0 | 41.0 ± 1.0 | 91.0 ± 1.0 | 70.1 ± 0.1 | 73.2 ± 0.2 |"
+    )
+    assert table[3] == (
+        "| covtype, published | augmented |  |  |  | 68.5 ± 0.3 | 72.1 ± 0.2 | 72.1 ± 0.2 | 74.1 ± 0.2 |"
+    )
+    assert table[4].startswith("| covtype | clean | 51.0 ± 1.0 | 41.0 ± 1.0 | 91.0 ± 1.0 | 50.1 ± 0.1 | 60.2 ± 0.2 |")
+    assert [line.split(" | ")[:2] for line in table[5:]] == [["| toy", "augmented"], ["| toy", "clean"]]
+    assert "published" not in tables.metric_table(study.results, "knn_accuracy")
+    assert published.published("covtype", "clean", "linear_accuracy")[1] == {}
+    assert published.published("cifar10_small", "augmented", "linear_accuracy")[1]["moco", "imix"] == (96.1, 0.1)
 
 
-def test_an_ablations_table_and_plot_show_every_value():
-    table = ablations.accuracy_table(ablated(), "rows").splitlines()
-    assert table[0] == "| value | rows | N-pair | N-pair + i-Mix | gain, N-pair + i-Mix |"
-    assert table[2] == "| `unchanged` | 100 | 60.0 ± 0.0 | 61.0 ± 0.0 | +1.0 (+1.0 to +1.0) |"
-    for axis in ("rows", None):
-        accuracy, gain = ablations.plot({"toy": ablated()}, axis).axes
-        assert (len(accuracy.containers), len(gain.containers)) == (2, 1) and accuracy.get_xscale() == ("log" if axis else "linear")
-        assert list(gain.containers[0][0].get_ydata()) == pytest.approx([3.1, 1.0] if axis else [1.0, 3.1])
-    assert len(ablations.plot({"toy": ablated(["imix"])}, "rows").axes) == 1  # nothing to gain over
+def test_one_augmentation_has_no_column_of_its_own(augmented):
+    table = tables.metric_table(augmented.results).splitlines()
+    assert table[0] == "| data | raw inputs | untrained | supervised | N-pair | + i-Mix |"
+    assert table[3] == "| covtype, published |  |  |  | 68.5 ± 0.3 | 72.1 ± 0.2 |" and len(table) == 5
+    assert (
+        tables.gain_table(augmented.results).splitlines()[0]
+        == "| data | method | mix | gain | 95 % interval | n | verdict |"
+    )
+    assert tables.epochs_table(augmented.results).splitlines()[2] == "| covtype | 5 | 5 | 5 |"
+    assert "trained with augmentation:" in page.readme_block(augmented.results)
 
 
-def test_readme_and_reports_belong_to_the_committed_parameters():
-    grid = settings.load().grid
-    table = pd.read_csv(ROOT / f"reports/{grid.name}/results.csv")
-    cells = {tuple(cell) for cell in table[["dataset", "method", "mix", "seed"]].itertuples(index=False)}
-    wanted = {(d, m, x, s) for d in grid.datasets for m in grid.methods for x in grid.mixes for s in grid.seeds}
-    baselines = {(d, "baseline", kind, s) for d in grid.datasets for kind in results.BASELINE_NAMES for s in grid.seeds}
-    assert cells == wanted | baselines
-    readme = (ROOT / "README.md").read_text()
-    assert f"<!-- results of {grid.name} -->" in readme
-    assert refreshed(readme, grid.name, tables.readme_block(table, grid)) == readme
-    page = (ROOT / f"reports/{grid.name}/results.md").read_text()
-    assert tables.main_table(table, grid) in page and tables.gain_table(table) in page
+def test_gain_table_and_sentence(study, augmented):
+    table = tables.gain_table(study.results)
+    assert "| covtype | augmented | N-pair | + i-Mix | +3.1 | +2.9 to +3.3 | 3 | gain |" in table
+    assert "| toy | augmented | BYOL | + i-Mix | +0.5 | -3.2 to +4.2 | 3 | undecided |" in table
+    assert tables.gain_sentence(study.results).splitlines() == [
+        "- augmented: Comparisons: 4. Gains whose 95 % interval excludes zero: 2. Losses: 0. Undecided: 2. Mean over "
+        "all: +1.8 points.",
+        "- clean: Comparisons: 4. Gains whose 95 % interval excludes zero: 4. Losses: 0. Undecided: 0. Mean over "
+        "all: +10.8 points.",
+    ]
+    assert tables.gain_sentence(augmented.results).startswith("Comparisons: 2. Gains whose")
 
 
-def test_every_committed_study_has_the_settings_that_stand_here_now():
-    params = settings.load()
-    studies = [path.with_name("settings.json") for path in (ROOT / "reports").glob("*/results.csv")]
-    assert studies
-    for path in studies:
-        for dataset, methods in json.loads(path.read_text())["cells"].items():
-            for method, mixes in methods.items():
-                for mix, cell in mixes.items():
-                    assert settings.resolve(params, dataset, method, mix).model_dump() == cell, (path, dataset, method, mix)
+def test_trainings_with_labels_are_compared_but_not_counted(tmp_path):
+    table = collected(tmp_path, Grid(datasets=("toy",), methods=("npair",), supervised=("none", "imix"))).results
+    assert "| toy | clean | supervised | + MixUp | +0.0 |" in tables.gain_table(table)
+    assert tables.gain_sentence(table).count("Comparisons: 1.") == 2
+    assert statistics.summary(table)["comparisons"] == 2
+    assert "not counted" in tables.supervised_note(table)
+    heads = tables.metric_table(table).splitlines()[0]
+    assert heads.endswith("| untrained | supervised | + MixUp | N-pair | + i-Mix |")
+    assert len(plots.plot_gains(table).axes[0].containers) == 2
 
 
-def test_deviations_quote_the_committed_results():
-    page = (ROOT / "docs/deviations.md").read_text()
-    contrast = pd.read_csv(ROOT / "reports/ablations/contrast.csv").query("mix == 'none'")
-    for dataset, cells in contrast.groupby("dataset"):
-        values = cells.pivot_table(index="seed", columns="value", values="linear_accuracy")
-        gain = values["batch"] - values["own"]
-        assert f"{gain.mean():.1f} ± {gain.std():.1f} points on {dataset}" in page
-    for study, name in {"embedded": "default study", "small": "small one"}.items():
-        trained = pd.read_csv(ROOT / f"reports/{study}/results.csv").query("method != 'baseline'")
-        more = trained.linear_accuracy_test_selected - trained.linear_accuracy
-        assert f"{more.mean():.1f} ± {more.std():.1f} points in the {name} (n = {len(more)} trainings, at most {more.max():.1f})" in page
+def test_no_supervised_baseline_is_no_column(tmp_path):
+    table = collected(tmp_path, Grid(datasets=("toy",), supervised=())).results
+    assert "supervised" not in tables.metric_table(table)
 
 
-def test_heads_name_the_method_unless_its_plain_training_stands_beside():
-    heads = lambda *mixes: tables.heads(GRID.model_copy(update={"mixes": list(mixes)}))
+def test_one_seed_has_no_interval(study):
+    one = study.results.query("seed == 0")
+    assert "±" not in tables.metric_table(one.query("dataset == 'toy'"))
+    assert "|  | 1 | one seed: no interval |" in tables.gain_table(one)
+    assert plots.plot_gains(one).get_suptitle() == "What mixing adds: n = 1 seed: no interval"
+
+
+def test_nothing_to_compare_is_no_comparison(study):
+    plain = study.results.query("mix != 'imix'")
+    assert tables.gain_table(plain) == tables.gain_sentence(plain) == ""
+    assert plots.plot_gains(plain).get_suptitle() == "No mix with a plain training to compare with"
+    assert statistics.summary(plain)["comparisons"] == 0 and statistics.summary(plain)["mean_gain"] == {}
+    assert page.readme_block(plain).endswith("|\n")
+
+
+def test_a_dagger_marks_a_collapsed_cell(study):
+    table = study.results.copy()
+    cell = (table.dataset == "toy") & (table.augmentation == "clean") & (table.method == "byol") & (table.mix == "none")
+    table.loc[cell & (table.seed == 1), "collapsed"] = True
+    assert tables.metric_table(table).count("†") == 1 and "†" in tables.collapse_note(table)
+    assert tables.collapse_note(study.results) == ""
+
+
+def test_mixed_versions_of_torch_are_named(study):
+    assert tables.torch_note(study.origins) == ""
+    mixed = study.origins.copy()
+    cell = (mixed.dataset == "toy") & (mixed.augmentation == "clean") & (mixed.method == "byol") & (mixed.mix == "imix")
+    mixed.loc[cell & (mixed.seed > 0), "torch"] = "2.15.0"
+    note = tables.torch_note(mixed)
+    assert note.startswith("Mixed versions of torch: 2.14.1 (58 trainings), 2.15.0 (2 trainings).")
+    assert note.endswith("Trained with another version than most: toy clean byol imix, seeds 1, 2: 2.15.0.\n")
+    assert note in page.results_page("toy", study._replace(origins=mixed))
+    mixed.loc[mixed.seed > 0, "torch"] = "2.15.0"
+    assert "than most" not in tables.torch_note(mixed)  # too many to name
+
+
+def test_heads_name_the_method_unless_its_plain_training_is_beside():
+    heads = lambda *mixes: tables.heads([("npair", mix) for mix in mixes])
     assert heads("none", "imix", "icutmix") == ["N-pair", "+ i-Mix", "N-pair + i-CutMix"]
     assert heads("imix", "none") == ["N-pair + i-Mix", "N-pair"] and heads("imix") == ["N-pair + i-Mix"]
 
 
-def test_nothing_to_compare_is_no_comparison():
-    plain = rows().query("mix != 'imix'")
-    assert tables.gain_table(plain) == tables.gain_sentence(plain) == ""
-    assert plots.plot_gains(plain).get_suptitle() == "No plain training to compare with, or no other"
-    assert plots.plot_gains(rows().query("seed == 0")).get_suptitle() == "What mixing adds: n = 1 seed: no interval"
+def test_transfer_has_a_row_per_pair_and_augmentation(tmp_path):
+    pairs = [{"pretrained_on": "covtype", "probed_on": "toy"}]
+    study = collected(tmp_path, Grid(methods=("npair",)), pairs)
+    assert tuple(study.transfers.columns) == results.TRANSFER_COLUMNS and len(study.transfers) == 2 * 2 * 3
+    table = tables.transfer_table(study.transfers).splitlines()
+    assert table[0] == "| data | augmentation | N-pair | + i-Mix |" and len(table) == 4
+    assert table[3] == "| covtype to toy | clean | 31.0 ± 1.0 | 31.0 ± 1.0 |"
+    assert "## Transfer" in page.results_page("toy", study)
+    assert tables.transfer_table(study.transfers.iloc[:0]) == ""
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "5"])
-def test_what_a_stage_did_not_write_whole_is_told(tmp_path, text):
-    path = tmp_path / "0.json"
-    with pytest.raises(UserError, match=r"0\.json: cannot be read"):
-        results.read_history(path)
-    path.write_text(text)
-    with pytest.raises(UserError, match=r"0\.json: (cannot be read|seconds is missing)"):
-        results.read_json(path, "seconds")
+def test_data_table_has_origins_and_checksums():
+    archive = {"name": "cifar10", "file": "a.tar.gz", "checksum": "md5:" + "a" * 32, "verified": True, "official": True}
+    other = archive | {"official": False, "verified": False}
+    found = tables.data_table(
+        {"a": card(), "b": card(source=archive, origin="archive a.tar.gz"), "c": card(source=other, carved=False)}
+    ).splitlines()
+    assert (
+        found[2] == "| a | 1,000 | 250 (of them) | 3,000 | 10 | 1 × 32 × 32 uint8 | 1,000 digits carried by a package |"
+    )
+    assert found[3].endswith("| archive a.tar.gz, md5 aaaaaaaaaaaaaaa… (official) |")
+    assert "| 750 | 250 (further) |" in found[4] and found[4].endswith("… (not the official archive), unchecked |")
 
 
-def test_transfer_has_a_row_per_pair():
-    transfers = rows().query("dataset == 'toy' and method == 'npair'").assign(pretrained_on="covtype")
-    table = tables.transfer_table(transfers, GRID).splitlines()
-    assert table[0] == "| data | N-pair | + i-Mix |" and table[2].startswith("| covtype to toy | 71.5 ± 1.5 |") and len(table) == 3
+def test_the_page_names_the_study_and_every_table(study):
+    text = page.results_page("toy", study)
+    assert "Study `toy`" in text and "with and without augmentation; n = 3 seeds (0, 1, 2)" in text
+    assert tables.metric_table(study.results) in text and tables.gain_table(study.results) in text
+    assert "## Transfer" not in text and "\n\n\n" not in text and text.endswith("curves.png)\n")
+    assert text == page.results_page("toy", study)
 
 
-def test_lock_file_belongs_to_the_committed_parameters_and_code(tmp_path):
-    """Every stage in dvc.lock was run with the settings and the code that stand here now."""
-    stages = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
-    deps = {(dep["path"], dep["md5"]) for stage in stages.values() for dep in stage["deps"]}
-    params = settings.load()
-    cells = [name.split("@")[1].split("-") for name in stages if name.startswith("pretrain@")]
-    datasets, methods, mixes = (sorted({cell[axis] for cell in cells}) for axis in range(3))
-    grid = params.grid.model_copy(update={"datasets": datasets, "methods": methods, "mixes": mixes})
-    settings.write(params.model_copy(update={"grid": grid}), tmp_path / "settings", tmp_path / "ablations/settings")
-    checked = 0
-    for path, md5 in sorted(deps):
-        if Path(path).name in ("grid.json", "source.json"):  # another study's grid; an archive taken from a mirror
-            continue
-        if path.startswith(("data/settings/", "data/ablations/settings/")) and path.endswith(".json"):
-            file = tmp_path / Path(path).relative_to("data")
-        elif path.startswith(("imix/", "stages/")):
-            file = ROOT / path
-        else:
-            continue
-        assert done.md5(file) == md5, path
-        checked += 1
-    assert checked > 20
+# plots
+
+
+def test_gains_have_a_panel_per_augmentation(study, augmented):
+    panels = plots.plot_gains(study.results).axes
+    assert [panel.get_title() for panel in panels] == ["augmented", "clean"]
+    assert len(panels[0].containers) == len(panels[1].containers) == 4
+    (panel,) = plots.plot_gains(augmented.results).axes
+    assert panel.get_title() == "" and [label.get_text() for label in panel.get_yticklabels()] == [
+        "covtype  N-pair + i-Mix",
+        "toy  N-pair + i-Mix",
+    ]
+
+
+def test_curves_have_a_row_per_data_set_and_augmentation(study, augmented):
+    titles_of = lambda study: [panel.get_title() for panel in plots.plot_curves(study.histories).axes]
+    assert titles_of(study)[:3] == [
+        "covtype, augmented: training loss (n = 3)",
+        "covtype, augmented: kNN on validation rows, % (n = 3)",
+        "covtype, clean: training loss (n = 3)",
+    ]
+    assert len(titles_of(study)) == 8 and titles_of(augmented)[0] == "covtype: training loss (n = 3)"
+
+
+def test_colours_follow_a_methods_place():
+    assert plots.colours(["moco", "npair", "moco", "supervised"]) == {
+        "moco": plots.PALETTE[0],
+        "npair": plots.PALETTE[1],
+        "supervised": plots.GREY,
+    }
+    assert plots.colours(list("abcdefgh"))["g"] == plots.PALETTE[0]
+    assert titles.method_title("moco") == "MoCo v2"
+    with pytest.raises(UserError, match="moko"):
+        titles.method_title("moko")
+
+
+def test_plots_are_the_same_bytes_every_time(augmented, tmp_path):
+    for name in ("a", "b"):
+        plots.write(plots.plot_gains(augmented.results), tmp_path / f"{name}.png")
+    for suffix in (".png", ".svg"):
+        assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("augmentations", [["clean"], ["augmented", "clean"]])
+def test_projections_have_a_column_per_augmentation_and_mix(augmentations):
+    labels, points = np.arange(20) % 2, np.random.default_rng(0).normal(size=(20, 2))
+    cells = [(a, m, x) for a in augmentations for m in ("npair", "moco", "byol") for x in ("none", "imix")]
+    figure = projections.plot(dict.fromkeys(cells, points), labels, ["even", "odd", "without rows"], "toy")
+    assert len(figure.axes) == len(cells)
+    assert figure.axes[1].get_title() == "N-pair + i-Mix" + ", augmented" * (len(augmentations) > 1)
+
+
+def test_projection_of_few_rows():
+    features = np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32)
+    assert projections.project(features, perplexity=30, seed=0).shape == (30, 2)
+
+
+# cost
+
+
+def test_cost_sums_up_what_is_known(tmp_path):
+    record = {
+        "seconds": 2.0,
+        "device": "cpu",
+        "processor": "EPYC",
+        "threads": 1,
+        "torch": "2.14.1",
+        "git": "abc",
+        "started": "2026-01-02T00:00:00",
+    }
+    encoders = {("toy", "clean", "npair", "none", seed): f"e{seed}" for seed in range(6)}
+    write(tmp_path / "e0.json", record)
+    write(
+        tmp_path / "e1.json",
+        record | {"seconds": 4.0, "threads": 2, "torch": "2.15.0", "started": "2026-01-01T00:00:00"},
+    )
+    write(tmp_path / "e2.json", "{")
+    write(tmp_path / "e3.json", {"seconds": 1})
+    write(tmp_path / "e4.json", json.dumps(record | {"seconds": math.inf}))
+    found = cost.collect(encoders | {("new", "clean", "npair", "none", 0): "missing"}, tmp_path)
+    assert found["toy"] == {
+        "trainings": 6,
+        "known": 2,
+        "seconds": {"total": 6.0, "mean": 3.0},
+        "machines": {"cpu, EPYC, 1 thread": 1, "cpu, EPYC, 2 threads": 1},
+        "torch": {"2.14.1": 1, "2.15.0": 1},
+        "commits": {"abc": 2},
+        "started": {"first": "2026-01-01T00:00:00", "last": "2026-01-02T00:00:00"},
+    }
+    assert found["new"]["known"] == 0 and found["new"]["seconds"] == {"total": 0, "mean": None}
+    assert cost.collect(encoders, tmp_path / "nowhere")["toy"]["known"] == 0
+
+
+def test_encoders_are_those_of_the_study(study):
+    found = results.encoders(study.origins)
+    assert found["toy", "clean", "byol", "imix", 2] == "toy clean byol imix 2" and len(found) == 2 * 2 * 5 * 3
+
+
+# ablations
+
+
+def asked(**more):
+    return ablations.Asked(
+        **dict(
+            name="data_size",
+            question="Does it help more with less data?",
+            axis="rows",
+            datasets=["toy"],
+            values=["half", "unchanged"],
+            augmentation=["augmented"],
+            methods=["npair"],
+            mixes=["none", "imix"],
+            seeds=[0, 1, 2],
+        )
+        | more
+    )
+
+
+def ablated(folder, wanted):
+    """Gains of 1 at `unchanged` and 3 at `half`, 10 more without augmentation, which wobble by the seed."""
+    for dataset in wanted.datasets:
+        for value in wanted.values:
+            for augmentation in wanted.augmentation:
+                for mix in wanted.mixes:
+                    for seed in wanted.seeds:
+                        half, clean = value == "half", augmentation == "clean"
+                        gain = 3.0 + 0.1 * seed if half else 1.0
+                        value_ = 60 + 10 * half + (gain + 10 * clean) * (mix == "imix") + seed * clean
+                        result = {
+                            "size": {"parameters": 7, "rows": 50 if half else 100},
+                            "settings": {"epochs": 5, "mixing": {"alpha": 2.0}},
+                            "metrics": metrics(value_),
+                            "encoder": "e",
+                            "torch": "2.14.1",
+                        }
+                        write(folder / dataset / f"{value}.{augmentation}.npair.{mix}.{seed}.json", result)
+    return ablations.collect(wanted, folder)
+
+
+def test_an_ablation_compares_gains_seed_by_seed(tmp_path):
+    table = ablated(tmp_path, asked())
+    ((method, mix, value, effect),) = ablations.effects(table)
+    assert (method, mix, value, effect.n) == ("npair", "imix", "half", 3)
+    assert effect.mean == pytest.approx(2.1) and effect.half == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-5)
+    assert ablations.sentence(table) == (
+        "Against `unchanged`, the gain over plain training changes, in points with 95 % intervals, for N-pair + i-Mix: "
+        "`half` +2.1 (+1.9 to +2.3); 1 of 1 intervals exclude zero (n = 3).\n"
+    )
+    mixed = table.query("mix == 'imix'")  # without plain training: the accuracy itself
+    ((*_, effect),) = ablations.effects(mixed)
+    assert effect.mean == pytest.approx(12.1) and "linear accuracy changes" in ablations.sentence(mixed)
+    alone = table.query("value == 'half'")
+    assert ablations.effects(alone) == [] and ablations.sentence(alone.query("mix == 'imix'")) == ""
+    assert "The gain over plain training is, in points with 95 % intervals, for N-pair + i-Mix: +3.1 (" in (
+        ablations.sentence(alone)
+    )
+
+
+def test_an_ablations_gain_is_paired_within_its_augmentation(tmp_path):
+    table = ablated(tmp_path, asked(augmentation=["augmented", "clean"]))
+    parts = ablations.split(table)
+    assert list(parts) == [("toy", "augmented"), ("toy", "clean")]
+    found = {augmentation: ablations.gain(part, "npair", "imix", "half") for (_, augmentation), part in parts.items()}
+    assert found["augmented"].mean == pytest.approx(3.1) and found["clean"].mean == pytest.approx(13.1)
+    assert found["clean"].std == pytest.approx(0.1)  # paired: what the seeds share is not in it
+    text = ablations.page(asked(augmentation=["augmented", "clean"]), table)
+    assert "## toy, augmented, n = 3 seeds" in text and "## toy, clean, n = 3 seeds" in text
+    assert len(ablations.plot(table, "rows").axes) == 4
+
+
+def test_an_ablations_table_and_plot_show_every_value(tmp_path):
+    table = ablated(tmp_path, asked())
+    lines = ablations.accuracy_table(table, "rows").splitlines()
+    assert lines[0] == "| value | rows | N-pair | N-pair + i-Mix | gain, N-pair + i-Mix |"
+    assert lines[3] == "| `unchanged` | 100 | 60.0 ± 0.0 | 61.0 ± 0.0 | +1.0 (+1.0 to +1.0) |"
+    for axis in ("rows", None):
+        upper, lower = ablations.plot(table, axis).axes
+        assert (len(upper.containers), len(lower.containers)) == (2, 1)
+        assert upper.get_xscale() == ("log" if axis else "linear") and upper.get_title() == "toy (n = 3)"
+        assert list(lower.containers[0][0].get_ydata()) == pytest.approx([3.1, 1.0])
+    assert len(ablations.plot(table.query("mix == 'imix'"), "rows").axes) == 1  # nothing to gain over
+    colour = ablations.plot(table, None, ["moco", "npair"]).axes[0].containers[0][0].get_color()
+    assert colour == plots.PALETTE[1]  # npair's place in the grid
+
+
+def test_an_ablations_axis_may_be_any_setting(tmp_path):
+    table = ablated(tmp_path, asked(axis="mixing.alpha"))
+    assert set(table["mixing.alpha"]) == {2.0} and set(table["epochs"]) == {5}
+    with pytest.raises(UserError, match=r"settings\.mixing\.beta is missing"):
+        ablations.collect(asked(axis="mixing.beta"), tmp_path)
+
+
+def test_foreign_files_are_ignored_and_missing_results_named(tmp_path):
+    before = ablated(tmp_path, asked())
+    (tmp_path / "toy/.ipynb_checkpoints").mkdir()
+    (tmp_path / "toy/notes.md").write_text("mine")
+    (tmp_path / "toy/half.augmented.npair.imix.9.json").write_text("{")
+    (tmp_path / "toy/of another list.augmented.npair.imix.0.json").write_text("{}")
+    pd.testing.assert_frame_equal(ablations.collect(asked(), tmp_path), before)
+    (tmp_path / "toy/half.augmented.npair.imix.1.json").unlink()
+    with pytest.raises(UserError, match=r"half\.augmented\.npair\.imix\.1\.json: cannot be read \(not there\)"):
+        ablations.collect(asked(), tmp_path)
+
+
+# what is written
+
+
+def written(folder):
+    return {path.name for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_study_is_written_twice_with_the_same_bytes(tmp_path, augmented):
+    folder = tmp_path / "toy"
+    writing.write_study(folder, augmented, {"data": {}}, {"toy": {}})
+    first = {path: path.read_bytes() for path in folder.iterdir()}
+    names = {"results.csv", "transfer.csv", "results.md", "settings.json", "metrics.json", "cost.json"}
+    assert written(folder) == names | {f"{name}.{kind}" for name in ("gains", "curves") for kind in ("png", "svg")}
+    assert "Study `toy`" in (folder / "results.md").read_text(encoding="utf-8")
+    assert not any(word in content for content in first.values() for word in (b"EPYC", b"seconds"))
+    writing.write_study(folder, augmented, {"data": {}}, {"toy": {}})
+    assert first == {path: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_an_ablation_leaves_other_files_alone(tmp_path):
+    table = ablated(tmp_path / "data", asked())
+    folder = tmp_path / "reports"
+    (folder / ".ipynb_checkpoints").mkdir(parents=True)
+    (folder / "notes.md").write_text("mine")
+    (folder / "model_size.csv").write_text("another ablation's")
+    writing.write_ablation(folder, asked(), table, ["npair"])
+    report = {f"data_size.{kind}" for kind in ("md", "csv", "png", "svg")}
+    assert written(folder) == {"notes.md", "model_size.csv"} | report and (folder / ".ipynb_checkpoints").is_dir()
+    assert "![Does it help more with less data?](data_size.png)" in (folder / "data_size.md").read_text()
+
+
+# the README
+
+
+@pytest.fixture
+def reports(study, augmented, tmp_path):
+    for name, source in {"toy": study, "small": augmented}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.csv").write_bytes(results.csv_bytes(source.results))
+    return tmp_path
+
+
+def block(name, text="old\n"):
+    return f"<!-- results of {name} -->\n{text}<!-- end of {name} -->\n"
+
+
+def test_readme_blocks_are_replaced_and_nothing_else(reports, study):
+    text = readme.render("# A\n" + block("toy") + "between\n" + block("small") + "after", reports)
+    assert text.startswith("# A\n<!-- results of toy -->\n\nLinear evaluation") and text.endswith("small -->\nafter")
+    assert text.count("old") == 0 and "\n<!-- end of toy -->\nbetween\n<!-- results of small -->\n" in text
+    assert tables.metric_table(study.results) in text
+    assert readme.render(text, reports) == text and readme.render("no block\n", reports) == "no block\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("<!-- results of toy -->\n", "<!-- results of toy --> has no line <!-- end of toy -->"),
+        ("<!-- end of toy -->\n", "README.md:1: .*must follow a line <!-- results of toy -->"),
+        ("<!-- results of toy -->\n<!-- end of small -->\n", "README.md:2: .*must follow"),
+        ("<!-- results of toy -->\n<!-- results of small -->\n", "README.md:2: .*toy has no end before this line"),
+        (block("toy") + block("toy"), "README.md:4: .*toy has a block already"),
+        ("<!--results of toy-->\n", "README.md:1: .*must be a line like"),
+        ("text <!-- end of toy -->\n", "README.md:1: .*must be a line like"),
+        (block("other"), r"other/results\.csv: cannot be read \(not there\)"),
+    ],
+)
+def test_broken_markers_are_refused(reports, text, problem):
+    with pytest.raises(UserError, match=problem):
+        readme.render(text, reports)
+
+
+def test_the_committed_readme_shows_the_committed_reports():
+    committed = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "<!-- results of " in committed
+    assert readme.render(committed, ROOT / "reports") == committed, "run `python -m imix readme`"
+
+
+def test_committed_pages_are_those_of_their_rows():
+    for path in sorted((ROOT / "reports").glob("*/results.csv")):
+        table = results.read_csv(path, results.COLUMNS)
+        text = path.with_name("results.md").read_text(encoding="utf-8")
+        assert tables.metric_table(table) in text and tables.gain_table(table) in text, path
+
+
+def test_deviations_quote_the_committed_results():
+    text = (ROOT / "docs/deviations.md").read_text(encoding="utf-8")
+    contrast = pd.read_csv(ROOT / "reports/ablations/contrast.csv").query("mix == 'none'")
+    for dataset, cells in contrast.groupby("dataset"):
+        values = cells.pivot_table(index="seed", columns="value", values="linear_accuracy")
+        gain = values["batch"] - values["own"]
+        assert f"{gain.mean():.1f} ± {gain.std():.1f} points on {dataset}" in text
+    for study, name in {"embedded": "default study", "small": "small one"}.items():
+        trained = pd.read_csv(ROOT / f"reports/{study}/results.csv").query("method not in ['baseline', 'supervised']")
+        more = trained.linear_accuracy_test_selected - trained.linear_accuracy
+        quoted = f"{more.mean():.1f} ± {more.std():.1f} points in the {name} (n = {len(more)} trainings, at most"
+        assert f"{quoted} {more.max():.1f})" in text
 
 
 def test_ci_runs_the_readmes_own_line():
     script = (ROOT / ".ci/run").read_text()
     assert 'grep -m1 "&& pytest$" README.md' in script
-    assert (ROOT / "README.md").read_text().count("&& pytest\n") == 1
+    assert (ROOT / "README.md").read_text(encoding="utf-8").count("&& pytest\n") == 1

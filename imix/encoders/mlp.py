@@ -11,9 +11,10 @@ from imix.schema import Strict, Within
 
 
 class TabularMLP(nn.Module):
-    """(N, columns) -> (N, features): each group of columns through its own Linear, four BN-ReLU layers, maxout over 4.
+    """Column groups, four BN-ReLU layers, maxout over 4: (N, columns) -> (N, features).
 
-    Sizes: 64 per group; 2048-2048-4096-4096 and 8192 maxed to 2048, x ``width`` (section 2).
+    Each group of columns has its own Linear. Sizes: 64 per group; 2048-2048-4096-4096 and 8192
+    maxed to 2048, x ``width`` (section 2).
 
     Args:
         column_groups: the number of columns in each group, in order.
@@ -33,7 +34,8 @@ class TabularMLP(nn.Module):
     class Settings(Strict):
         """Settings of the tabular network."""
 
-        width: Annotated[float, Within(0.0001, 64.0)]  # multiplies the five wide layers; 1 is the paper's
+        # multiplies the five wide layers; 1 is the paper's
+        width: Annotated[float, Within(0.0001, 64.0)]
 
     def __init__(self, column_groups: Sequence[int], width: float) -> None:
         super().__init__()

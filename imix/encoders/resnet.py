@@ -1,4 +1,7 @@
-"""Residual networks with the CIFAR stem: torchvision's blocks behind a 3x3 convolution, no max-pool (section 2)."""
+"""Residual networks with the CIFAR stem (section 2).
+
+torchvision's blocks behind a 3x3 convolution, without max-pool.
+"""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -20,9 +23,10 @@ BLOCKS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] =
 
 
 class ResNet(nn.Module):
-    """(N, C, H, W) -> (N, features): stem, four stages of residual blocks, global average; Kaiming init.
+    """Stem, four stages of residual blocks, global average: (N, C, H, W) -> (N, features).
 
-    Width 64 and depth 18 or more are the standard networks; features = 8 x width, x 4 with bottlenecks.
+    Kaiming init. Width 64 and depth 18 or more are the standard networks; features = 8 x width, x 4
+    with bottlenecks.
 
     Args:
         depth: a key of ``BLOCKS``. width: channels of the first stage. channels: of the input.
@@ -63,7 +67,7 @@ class ResNet(nn.Module):
 
     @classmethod
     def make(cls, settings: Settings, shape: Sequence[int], column_groups: Sequence[int] = ()) -> "ResNet":
-        """Make the network for inputs of ``shape`` (C, H, W); ``column_groups`` are for tabular networks."""
+        """Make the network for inputs of ``shape`` (C, H, W); ``column_groups`` are ignored."""
         return cls(settings.depth, settings.width, shape[0], settings.stem_stride)
 
     def forward(self, x: Tensor) -> Tensor:

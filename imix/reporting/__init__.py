@@ -1,1 +1,1 @@
-"""From metrics files to the tables and plots of reports/. Needs no torch."""
+"""Turn the metrics of a study into the tables, plots and pages of reports/."""

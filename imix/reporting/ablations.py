@@ -1,8 +1,9 @@
-"""The ablations' pages: for each a table, a plot, and the sentence that its figures give."""
+"""The report of one ablation: a table, a plot, and a sentence that its metrics give, per data set and augmentation."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -10,51 +11,108 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from imix.errors import UserError
-from imix.reporting.plots import COLOURS, LINES, MARKERS
-from imix.reporting.results import FIGURES, Spread, cell_name, read_json, seeds, spread
-from imix.reporting.tables import markdown, plus_minus
-from imix.settings import Variants
+from imix.reporting.plots import LINES, MARKERS, colours, titled
+from imix.reporting.results import METRICS, read_json, required
+from imix.reporting.statistics import Spread, spread
+from imix.reporting.tables import interval, markdown, plus_minus, torch_note
+from imix.reporting.titles import cell_title, seeds, trained_with
 
-UNCHANGED = "unchanged"  # the value of cells as they stand in the grid
+UNCHANGED = "unchanged"  # the value of cells with the settings of the grid
+Row = tuple[str, str]  # data set and augmentation: what a table and a column of the plot are about
+Column = tuple[str, str]  # method and mix
 
 
-def collect(name: str, dataset: str, asked: Variants, seeds: list[int], folder: Callable[[str, str, int], Path]) -> pd.DataFrame:
-    """One row per training of an ablation on one data set, in the order asked for.
+class Asked(NamedTuple):
+    """An ablation as params.yaml asks for it.
+
+    ``axis`` is the number in which values differ: a key of ``size`` or a dotted key of ``settings`` in a
+    result, or None where they differ in no number.
+    """
+
+    name: str
+    question: str
+    axis: str | None
+    datasets: Sequence[str]
+    values: Sequence[str]
+    augmentation: Sequence[str]
+    methods: Sequence[str]
+    mixes: Sequence[str]
+    seeds: Sequence[int]
+
+
+def collect(asked: Asked, folder: Path) -> pd.DataFrame:
+    """Return one row per training of an ablation, in the order asked for.
+
+    Args:
+        folder: has ``<dataset>/<value>.<augmentation>.<method>.<mix>.<seed>.json``. Other files are ignored.
 
     Raises:
-        UserError: a training that is not there.
+        UserError: a result that is missing or damaged.
     """
     rows = []
-    for variant in asked.variants:
-        for seed in seeds:
-            here = folder(name, dataset, seed)
-            found = list(here.glob(f"{variant.value}.{variant.method}.{variant.mix}.*.json"))
-            if len(found) != 1:
-                raise UserError(f"{here}: {len(found)} results of {variant.value} {variant.method} {variant.mix}; `dvc repro` makes it one")
-            result = read_json(found[0], "size", "figures", "seconds")
-            row = {"ablation": name, "dataset": dataset, "method": variant.method, "mix": variant.mix, "value": variant.value, "seed": seed}
-            settings = {key: variant.settings[key] for key in ("epochs", "alpha")}
-            rows.append(
-                row | settings | result["size"] | {key: result["figures"][key] for key in FIGURES} | {"train_seconds": result["seconds"]}
-            )
+    axes = (asked.datasets, asked.augmentation, asked.methods, asked.mixes, asked.values, asked.seeds)
+    for dataset, augmentation, method, mix, value, seed in itertools.product(*axes):
+        path = folder / dataset / f"{value}.{augmentation}.{method}.{mix}.{seed}.json"
+        result = read_json(path, "size", "settings", "metrics", "torch")
+        row = {"ablation": asked.name, "dataset": dataset, "augmentation": augmentation, "method": method, "mix": mix}
+        row |= {"value": value, "seed": seed, "epochs": setting(result["settings"], "epochs", path), **result["size"]}
+        if asked.axis and asked.axis not in row:
+            row[asked.axis] = setting(result["settings"], asked.axis, path)
+        metrics = {name: required(result["metrics"], name, path) for name in METRICS}
+        rows.append(row | metrics | {"torch": result["torch"]})
     return pd.DataFrame(rows)
 
 
+def setting(settings: Mapping[str, Any], key: str, path: Path) -> Any:
+    """Return the setting at a dotted key.
+
+    Raises:
+        UserError: no such setting.
+    """
+    found: Any = settings
+    for part in key.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            raise UserError(f"{path}: settings.{key} is missing, which the ablation's report needs")
+        found = found[part]
+    return found
+
+
+def split(table: pd.DataFrame) -> dict[Row, pd.DataFrame]:
+    """Return the rows of each data set and augmentation."""
+    return dict(iter(table.groupby(["dataset", "augmentation"], sort=False)))
+
+
 def by_seed(table: pd.DataFrame, method: str, mix: str, value: str) -> "pd.Series[float]":
-    """Linear accuracy of one cell, indexed by seed."""
+    """Return the linear accuracy of one cell, indexed by seed."""
     chosen = table[(table.method == method) & (table.mix == mix) & (table.value == value)]
     return chosen.set_index("seed")["linear_accuracy"]
 
 
 def reference(table: pd.DataFrame) -> str:
-    """The value that the others are compared with: `UNCHANGED`, or the first."""
+    """Return the value that the others are compared with: `UNCHANGED`, or the first."""
     values = list(table["value"].unique())
     return UNCHANGED if UNCHANGED in values else values[0]
 
 
+def columns(table: pd.DataFrame) -> list[Column]:
+    """Return methods and mixes, in the order asked for."""
+    return list(table[["method", "mix"]].drop_duplicates().itertuples(index=False, name=None))
+
+
+def gained(table: pd.DataFrame) -> list[Column]:
+    """Return the methods and mixes that have a gain: plain training was asked for, too."""
+    return [(method, mix) for method, mix in columns(table) if mix != "none" and (method, "none") in columns(table)]
+
+
+def gain(table: pd.DataFrame, method: str, mix: str, value: str) -> Spread:
+    """Return what mixing adds to plain training, seed by seed."""
+    return spread(by_seed(table, method, mix, value) - by_seed(table, method, "none", value))
+
+
 def effects(table: pd.DataFrame) -> list[tuple[str, str, str, Spread]]:
-    """Method, mix, value and what the value changes against the reference, seed by seed: in the gain over plain training, where
-    that was trained too, in the accuracy itself if not.
+    """Return method, mix, value and the change from the reference to that value, seed by seed.
+
+    The change is in the gain over plain training if that was trained, too, else in the accuracy.
     """
     base_value = reference(table)
 
@@ -70,137 +128,152 @@ def effects(table: pd.DataFrame) -> list[tuple[str, str, str, Spread]]:
     ]
 
 
-def interval(value: Spread) -> str:
-    """Mean and 95 % interval, signed; the mean alone for one seed."""
-    return f"{value.mean:+.1f}" + (f" ({value.mean - value.half:+.1f} to {value.mean + value.half:+.1f})" if value.n > 1 else "")
-
-
-def columns(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """Methods and mixes, in the order asked for."""
-    return list(table[["method", "mix"]].drop_duplicates().itertuples(index=False, name=None))
-
-
-def gained(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """Methods and mixes that have a gain: those that plain training stands beside."""
-    return [(method, mix) for method, mix in columns(table) if mix != "none" and (method, "none") in columns(table)]
-
-
-def gain(table: pd.DataFrame, method: str, mix: str, value: str) -> Spread:
-    """What mixing adds to plain training, seed by seed."""
-    return spread(by_seed(table, method, mix, value) - by_seed(table, method, "none", value))
+def signed(value: Spread) -> str:
+    """Return the signed mean with its 95 % interval; the mean alone for one seed."""
+    return f"{value.mean:+.1f}" + (f" ({interval(value)})" if value.n > 1 else "")
 
 
 def sentence(table: pd.DataFrame) -> str:
-    """What changed, with intervals, and how many of the changes are decided; nothing that the figures do not give.
+    """Return what changed, with intervals, and how many intervals exclude zero.
 
-    Where there is one value alone, what mixing adds.
+    With a single value there is no change; the sentence then has what mixing adds.
     """
-    found = effects(table)
     groups: dict[str, list[str]] = {}
-    if found:
-        for method, mix, value, effect in found:
-            groups.setdefault(cell_name(method, mix), []).append(f"`{value}` {interval(effect)}")
-        subject = f"Against `{reference(table)}`, {'the gain over plain training' if gained(table) else 'linear accuracy'} changes"
-        intervals = [effect for *_, effect in found]
-    else:
-        intervals = [gain(table, *column, reference(table)) for column in gained(table)]
-        groups = {cell_name(*column): [interval(effect)] for column, effect in zip(gained(table), intervals, strict=True)}
+    found = effects(table)
+    for method, mix, value, effect in found:
+        groups.setdefault(cell_title(method, mix), []).append(f"`{value}` {signed(effect)}")
+    what = "the gain over plain training" if gained(table) else "linear accuracy"
+    subject = f"Against `{reference(table)}`, {what} changes"
+    changes = [effect for *_, effect in found]
+    if not found:
+        changes = [gain(table, *column, reference(table)) for column in gained(table)]
+        groups = {cell_title(*column): [signed(change)] for column, change in zip(gained(table), changes, strict=True)}
         subject = "The gain over plain training is"
-    if not intervals:
+    if not changes:
         return ""
-    parts, n = [f"{cell}: {', '.join(changes)}" for cell, changes in groups.items()], table["seed"].nunique()
+    parts, n = "; ".join(f"{cell}: {', '.join(values)}" for cell, values in groups.items()), table["seed"].nunique()
     if n == 1:
-        return f"{subject}, in points, for {'; '.join(parts)}; one seed: no interval.\n"
-    decided = sum(effect.decided for effect in intervals)
-    return (
-        f"{subject}, in points with 95 % intervals, for {'; '.join(parts)}; "
-        f"{decided} of {len(intervals)} intervals exclude zero (n = {n}).\n"
-    )
+        return f"{subject}, in points, for {parts}; one seed: no interval.\n"
+    decided = sum(change.decided for change in changes)
+    counts = f"{decided} of {len(changes)} intervals exclude zero (n = {n})"
+    return f"{subject}, in points with 95 % intervals, for {parts}; {counts}.\n"
 
 
 def accuracy_table(table: pd.DataFrame, axis: str | None) -> str:
-    """Values down, methods and mixes across, and the gains where plain training is among the mixes."""
+    """Return a table: values down, methods and mixes across, then the gains where plain training was asked for."""
     gains = gained(table)
     rows = []
     for value in table["value"].unique():
-        here = table[table["value"] == value]
-        number = [f"{here[axis].mean():,.10g}"] if axis else []
+        chosen = table[table["value"] == value]
+        number = [f"{chosen[axis].mean():,.10g}"] if axis else []
         cells = [plus_minus(spread(by_seed(table, *column, value))) for column in columns(table)]
-        added = [interval(gain(table, *column, value)) for column in gains]
-        rows.append([f"`{value}`", *number, *cells, *added])
-    heads = [cell_name(m, x) for m, x in columns(table)] + [f"gain, {cell_name(m, x)}" for m, x in gains]
+        rows.append([f"`{value}`", *number, *cells, *(signed(gain(table, *column, value)) for column in gains)])
+    heads = [cell_title(*column) for column in columns(table)] + [f"gain, {cell_title(*column)}" for column in gains]
     return markdown(["value", *([axis] if axis else []), *heads], rows)
 
 
-def plot(tables: dict[str, pd.DataFrame], axis: str | None) -> Figure:
-    """A column a data set: accuracy (bars: standard deviation) and, under it, the gain (95 % interval), over axis or values."""
-    rows = 1 + any(gained(table) for table in tables.values())
-    figure, grid = plt.subplots(rows, len(tables), figsize=(5.5 * len(tables), 3.6 * rows), squeeze=False, layout="constrained")
-    for panels, (dataset, table) in zip(grid.T, tables.items(), strict=True):
-        n = table["seed"].nunique()
-        _panel(panels[0], table, axis, columns(table), lambda *cell, table=table: spread(by_seed(table, *cell)), lambda found: found.std)
-        panels[0].set_title(f"{dataset} (n = {n})", fontsize=10)
-        panels[0].set_ylabel("linear accuracy, %")
-        if rows > 1:
-            _panel(panels[1], table, axis, gained(table), lambda *cell, table=table: gain(table, *cell), lambda found: found.half)
-            panels[1].axhline(0, color="0.5", linewidth=0.8)
-            panels[1].set_ylabel("gain over plain, points")
+def plot(table: pd.DataFrame, axis: str | None, methods: Sequence[str] = ()) -> Figure:
+    """Plot accuracy (bars: standard deviation) and, under it, the gain (95 % interval), over the axis or the values.
+
+    A data set is a column of panels, an augmentation a row, or two where there are gains.
+
+    Args:
+        methods: those of the grid, which fix the colours; others get the colours after them.
+    """
+    tables, palette = split(table), colours([*methods, *table["method"].unique()])
+    datasets, augmentations = table["dataset"].unique(), table["augmentation"].unique()
+    height = 1 + bool(gained(table))
+    shape = (height * len(augmentations), len(datasets))
+    size = (5.5 * shape[1], 3.6 * shape[0])
+    figure, grid = plt.subplots(*shape, figsize=size, squeeze=False, layout="constrained")
+    for (row, augmentation), (column, dataset) in itertools.product(enumerate(augmentations), enumerate(datasets)):
+        panels = grid[height * row : height * (row + 1), column]
+        title = titled(dataset, augmentation, augmentations)
+        _draw(panels, Panel(tables[dataset, augmentation], axis, palette), title)
+    legend = grid[0, 0].get_legend_handles_labels()
+    figure.legend(*legend, loc="outside lower center", fontsize=8, ncols=4)
     return figure
 
 
-def _panel(
-    panel: Axes,
-    table: pd.DataFrame,
-    axis: str | None,
-    cells: list[tuple[str, str]],
-    figure: Callable[..., Spread],
-    bar: Callable[[Spread], float],
-) -> None:
-    """Draw one figure of some cells over the axis (logarithmic) or the values; a value's name may end on the curve that it is part of."""
-    values = list(table["value"].unique())
-    places = {value: float(table.loc[table["value"] == value, axis].mean()) if axis else values.index(value) for value in values}
-    curves = sorted({value.partition("_")[2] for value in values}) if axis else [""]
-    for number, ((method, mix), curve) in enumerate(itertools.product(cells, curves)):
-        on_curve = [value for value in values if not axis or value.partition("_")[2] == curve or value == UNCHANGED]
-        on_curve.sort(key=places.__getitem__)
-        spreads = [figure(method, mix, value) for value in on_curve]
-        panel.errorbar(  # side by side, so that no bar hides another
-            [places[value] * 1.02**number if axis else places[value] + 0.08 * number for value in on_curve],
-            [found.mean for found in spreads],
-            yerr=[bar(found) if found.n > 1 else 0 for found in spreads],
-            color=COLOURS[method],
-            linestyle=LINES[mix] if axis else "none",
-            marker=MARKERS.get(mix, "x"),
-            alpha=0.5 if curve else 1,
-            capsize=3,
-            label=cell_name(method, mix) + (f", fixed {curve}" if curve else ""),
-        )
-    if axis:
-        panel.set_xscale("log")
-    ticks = sorted(set(places.values()))
-    panel.set_xticks(ticks, [f"{tick:,.10g}" for tick in ticks] if axis else values)
-    panel.minorticks_off()
-    if axis and len(ticks) == 1:
-        panel.set_xlim(ticks[0] / 1.5, ticks[0] * 1.5)
-    panel.set_xlabel(axis or "")
-    panel.margins(x=0.1)
-    if cells:
-        panel.legend(fontsize=7)
+def _draw(panels: Sequence[Axes], panel: "Panel", title: str) -> None:
+    """Draw the accuracy and, where there is a panel for it, the gain of one data set and augmentation."""
+    table = panel.table
+    panel.draw(panels[0], columns(table), lambda *cell: spread(by_seed(table, *cell)), "std")
+    panels[0].set_title(f"{title} (n = {table['seed'].nunique()})", fontsize=10)
+    panels[0].set_ylabel("linear accuracy, %")
+    if len(panels) > 1:
+        panel.draw(panels[1], gained(table), lambda *cell: gain(table, *cell), "half")
+        panels[1].axhline(0, color="0.5", linewidth=0.8)
+        panels[1].set_ylabel("gain over plain, points")
 
 
-def section(name: str, asked: Variants, tables: dict[str, pd.DataFrame]) -> str:
-    """One ablation's part of reports/ablations.md."""
-    parts = [f"## {name.replace('_', ' ').capitalize()}: {asked.question}\n\n`ablation.{name}`; all rows: [csv](ablations/{name}.csv).\n"]
-    for dataset, table in tables.items():
-        parts.append(f"### {dataset}, {seeds(table['seed'].nunique())}\n\n{accuracy_table(table, asked.axis)}\n{sentence(table)}")
-    return "\n".join([*parts, f"![{name}](ablations/{name}.png)\n"])
+class Panel:
+    """Draws metrics of one data set and augmentation over the axis (logarithmic) or the values.
+
+    Over an axis, a value's name may end on the curve that it is part of, as in ``half_epochs``.
+    """
+
+    def __init__(self, table: pd.DataFrame, axis: str | None, palette: Mapping[str, str]) -> None:
+        self.table, self.axis, self.palette = table, axis, palette
+        self.values = list(table["value"].unique())
+        means = table.groupby("value")[axis].mean() if axis else {value: n for n, value in enumerate(self.values)}
+        self.places = {value: float(means[value]) for value in self.values}
+
+    def draw(self, panel: Axes, cells: Sequence[Column], measured: Callable[..., Spread], bar: str) -> None:
+        """Draw ``measured`` of every cell and value; ``bar`` is the attribute of a spread that an error bar shows."""
+        curves = sorted({value.partition("_")[2] for value in self.values}) if self.axis else [""]
+        drawn = list(itertools.product(cells, curves))
+        for number, ((method, mix), curve) in enumerate(drawn):
+            on_curve = sorted(self._on(curve), key=self.places.__getitem__)
+            spreads = [measured(method, mix, value) for value in on_curve]
+            panel.errorbar(
+                [self._beside(value, number - (len(drawn) - 1) / 2) for value in on_curve],
+                [found.mean for found in spreads],
+                yerr=[getattr(found, bar) if found.n > 1 else 0 for found in spreads],
+                color=self.palette[method],
+                linestyle=LINES[mix] if self.axis else "none",
+                marker=MARKERS[mix],
+                alpha=0.5 if curve else 1,
+                capsize=3,
+                label=cell_title(method, mix) + (f", fixed {curve}" if curve else ""),
+            )
+        self._finish(panel)
+
+    def _on(self, curve: str) -> list[str]:
+        """Return the values on a curve; the unchanged one is on all."""
+        return [v for v in self.values if not self.axis or v.partition("_")[2] == curve or v == UNCHANGED]
+
+    def _beside(self, value: str, shift: float) -> float:
+        """Return the place of a value, shifted: at the same place, bars would hide each other."""
+        return self.places[value] * 1.02**shift if self.axis else self.places[value] + 0.08 * shift
+
+    def _finish(self, panel: Axes) -> None:
+        """Set scale and ticks."""
+        ticks = sorted(set(self.places.values()))
+        if self.axis:
+            panel.set_xscale("log")
+        panel.set_xticks(ticks, [f"{tick:,.10g}" for tick in ticks] if self.axis else self.values)
+        panel.minorticks_off()
+        if self.axis and len(ticks) == 1:
+            panel.set_xlim(ticks[0] / 1.5, ticks[0] * 1.5)
+        panel.set_xlabel(self.axis or "")
+        panel.margins(x=0.1)
 
 
-def page(sections: list[str]) -> str:
-    """The whole of reports/ablations.md."""
-    introduction = (
-        "# Ablations and controls\n\nMade by `dvc repro` from the blocks of `ablation` in params.yaml that `ablations.run` names. Linear "
-        "accuracy on test rows in %, mean ± standard deviation, the probe's rate chosen on validation rows, as in the main tables; gains "
-        "and changes are paired by seed, with 95 % intervals (Student's t).\n"
-    )
-    return "\n".join([introduction, *sections])
+def page(asked: Asked, table: pd.DataFrame) -> str:
+    """Return the whole of reports/ablations/<name>.md."""
+    how = f"trained {trained_with(asked.augmentation)}"
+    parts = [
+        f"# {asked.name.replace('_', ' ').capitalize()}\n\n{asked.question}\n\n"
+        f"Made by `dvc repro` from `ablation.{asked.name}` in params.yaml, {how}.\n"
+        f"Every training is a row of [{asked.name}.csv]({asked.name}.csv). Linear accuracy on test rows in %, mean ±\n"
+        "standard deviation; the probe's rate is chosen on validation rows. Gains and changes are paired by\n"
+        "seed, with 95 % intervals (Student's t).\n"
+    ]
+    for (dataset, augmentation), chosen in split(table).items():
+        title = titled(dataset, augmentation, asked.augmentation)
+        text = "\n".join(filter(None, [accuracy_table(chosen, asked.axis), sentence(chosen)]))
+        parts.append(f"## {title}, {seeds(chosen['seed'].nunique())}\n\n{text}")
+    if note := torch_note(table):
+        parts.append(note)
+    return "\n".join([*parts, f"![{asked.question}]({asked.name}.png)\n"])

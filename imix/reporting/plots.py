@@ -1,26 +1,31 @@
-"""The plots of reports/: gains with intervals, and training curves. PNG and SVG, byte for byte the same each time."""
+"""The plots of a study: gains with intervals, training curves, projections. PNG and SVG, the same bytes every time."""
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 import pandas as pd
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from imix.files import replacing
-from imix.reporting.results import cell_name, gains, seeds
+from imix.reporting.statistics import Gain, gains, layout
+from imix.reporting.titles import SUPERVISED, cell_title, seeds
 
-COLOURS = {"npair": "#4477aa", "moco": "#228833", "byol": "#cc6677", "supervised": "#555555"}
-MARKERS = {"imix": "o", "icutmix": "s"}
+# Paul Tol's "bright", safe for the colour-blind
+PALETTE = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
+GREY = "#555555"  # of trainings with labels
+MARKERS = {"none": "x", "imix": "o", "icutmix": "s"}
 LINES = {"none": ":", "imix": "-", "icutmix": "--"}
 
 
 def write(figure: Figure, path: Path) -> None:
-    """Write ``path`` with the endings .png and .svg, without dates or random names."""
+    """Write ``path`` with the endings .png and .svg, without dates or random names, and close the figure."""
     with matplotlib.rc_context({"svg.hashsalt": "imix"}):
         for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
             with replacing(path.with_suffix(suffix)) as temporary:
@@ -28,65 +33,75 @@ def write(figure: Figure, path: Path) -> None:
     plt.close(figure)
 
 
+def colours(methods: Sequence[str]) -> dict[str, str]:
+    """Return the colour of each method, by its place among the methods; grey for training with labels."""
+    places = zip(dict.fromkeys(method for method in methods if method != SUPERVISED), itertools.cycle(PALETTE))
+    return dict(places) | {SUPERVISED: GREY}
+
+
+def titled(dataset: str, augmentation: str, augmentations: Sequence[str]) -> str:
+    """Return a title of a data set, with its augmentation if there are several."""
+    return f"{dataset}, {augmentation}" if len(augmentations) > 1 else dataset
+
+
 def plot_gains(results: pd.DataFrame) -> Figure:
-    """Points gained over plain training, one line a comparison, with 95 % intervals over seeds."""
-    table = gains(results)
-    height = 1.6 + 0.32 * len(table)
-    figure, axes = plt.subplots(figsize=(7, height), layout="constrained")
-    labels = []
-    for place, (dataset, method, mix, gain) in enumerate(table):
-        axes.errorbar(gain.mean, place, xerr=gain.half, color=COLOURS[method], marker=MARKERS[mix], capsize=3)
-        labels.append(f"{dataset}  {cell_name(method, mix)}")
-    axes.axvline(0, color="0.5", linewidth=0.8)
-    axes.set_yticks(range(len(labels)), labels)
-    axes.invert_yaxis()
-    axes.set_xlabel("gain in linear accuracy over plain training, points")
+    """Plot the points gained over plain training, one line per comparison, one panel per augmentation."""
+    found, shape = gains(results), layout(results)
+    lines = list(dict.fromkeys((gain.dataset, gain.method, gain.mix) for gain in found))
+    shown = list(dict.fromkeys(gain.augmentation for gain in found)) or shape.augmentations[:1]
+    size = (2.5 + 4.5 * len(shown), 1.6 + 0.32 * len(lines))
+    figure, panels = plt.subplots(
+        1, len(shown), figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
+    )
+    for panel, augmentation in zip(panels[0], shown, strict=True):
+        chosen = [gain for gain in found if gain.augmentation == augmentation]
+        _gains_panel(panel, chosen, lines, colours(shape.methods))
+        if len(shown) > 1:
+            panel.set_title(augmentation, fontsize=10)
+    panels[0, 0].set_yticks(range(len(lines)), [f"{dataset}  {cell_title(*cell)}" for dataset, *cell in lines])
+    panels[0, 0].invert_yaxis()
+    figure.supxlabel("gain in linear accuracy over plain training, points", fontsize=10)
     n = results["seed"].nunique()
-    axes.margins(y=0.2 if len(labels) < 4 else 0.05)
-    shown = f"mean and 95 % interval, {seeds(n)}, paired" if n > 1 else f"{seeds(n)}: no interval"
-    figure.suptitle(f"What mixing adds: {shown}" if table else "No plain training to compare with, or no other", fontsize=10)
+    what = f"mean and 95 % interval, {seeds(n)}, paired" if n > 1 else f"{seeds(n)}: no interval"
+    title = f"What mixing adds: {what}" if found else "No mix with a plain training to compare with"
+    figure.suptitle(title, fontsize=10)
     return figure
+
+
+def _gains_panel(panel: Axes, found: list[Gain], lines: list[tuple[str, str, str]], palette: dict[str, str]) -> None:
+    """Draw the gains of one augmentation, each at the place of its line, and rules between data sets."""
+    for gain in found:
+        place, colour = lines.index((gain.dataset, gain.method, gain.mix)), palette[gain.method]
+        half = gain.points.half if gain.points.n > 1 else 0
+        panel.errorbar(gain.points.mean, place, xerr=half, color=colour, marker=MARKERS[gain.mix], capsize=3)
+    panel.axvline(0, color="0.5", linewidth=0.8)
+    for place, (above, below) in enumerate(itertools.pairwise(lines)):
+        if above[0] != below[0]:
+            panel.axhline(place + 0.5, color="0.85", linewidth=0.8, zorder=0)
+    panel.margins(y=0.2 if len(lines) < 4 else 0.05)
 
 
 def plot_curves(histories: pd.DataFrame) -> Figure:
-    """Loss and kNN accuracy on validation rows over epochs, a row per data set; mean over seeds, band from least to greatest."""
-    datasets = list(histories["dataset"].unique())
-    figure, grid = plt.subplots(len(datasets), 2, figsize=(10, 3 * len(datasets)), squeeze=False, layout="constrained")
-    for axes, dataset in zip(grid, datasets, strict=True):
-        rows = histories[histories["dataset"] == dataset]
-        for (method, mix), history in rows.groupby(["method", "mix"], sort=False):
-            for axis, figure_name in zip(axes, ("loss", "knn_validation"), strict=True):
-                over = history.dropna(subset=[figure_name]).groupby("epoch")[figure_name]
-                marker = "." if len(over) <= 20 else ""  # few points: a line may be none
-                axis.plot(over.mean(), LINES[mix], marker=marker, color=COLOURS[method], label=cell_name(method, mix))
-                axis.fill_between(over.mean().index, over.min(), over.max(), color=COLOURS[method], alpha=0.12, linewidth=0)
-        n = rows["seed"].nunique()
-        axes[0].set(xlabel="epoch")
-        axes[0].set_title(f"{dataset}: training loss (n = {n})", fontsize=10)
-        for axis in axes:
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes[1].set(xlabel="epoch")
-        axes[1].set_title(f"{dataset}: kNN on validation rows, % (n = {n})", fontsize=10)
+    """Plot loss and kNN accuracy over epochs, a row per data set and augmentation.
+
+    Lines are means over seeds, bands go from the least to the greatest.
+    """
+    rows = list(histories[["dataset", "augmentation"]].drop_duplicates().itertuples(index=False, name=None))
+    augmentations, palette = histories["augmentation"].unique(), colours(list(histories["method"].unique()))
+    figure, grid = plt.subplots(len(rows), 2, figsize=(10, 3 * len(rows)), squeeze=False, layout="constrained")
+    for panels, (dataset, augmentation) in zip(grid, rows, strict=True):
+        row = histories[(histories.dataset == dataset) & (histories.augmentation == augmentation)]
+        for (method, mix), history in row.groupby(["method", "mix"], sort=False):
+            for panel, column in zip(panels, ("loss", "knn_validation"), strict=True):
+                over = history.dropna(subset=[column]).groupby("epoch")[column]
+                marker = "." if len(over) <= 20 else ""  # a line through one point is invisible
+                style = {"color": palette[method], "marker": marker, "label": cell_title(method, mix)}
+                panel.plot(over.mean(), LINES[mix], **style)
+                panel.fill_between(over.mean().index, over.min(), over.max(), color=palette[method], alpha=0.12, lw=0)
+        title, n = titled(dataset, augmentation, augmentations), row["seed"].nunique()
+        for panel, what in zip(panels, ("training loss", "kNN on validation rows, %"), strict=True):
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+            panel.set_xlabel("epoch")
+            panel.set_title(f"{title}: {what} (n = {n})", fontsize=10)
     figure.legend(*grid[0][1].get_legend_handles_labels(), loc="outside lower center", fontsize=8, ncols=4)
-    return figure
-
-
-def plot_projections(panels: dict[tuple[str, str], np.ndarray], labels: np.ndarray, classes: list[str], title: str) -> Figure:
-    """Points (N, 2) of every method and mix, a panel each, coloured by class (N,)."""
-    mixes = list(dict.fromkeys(mix for _, mix in panels))
-    rows = len(panels) // len(mixes)
-    figure, grid = plt.subplots(rows, len(mixes), figsize=(4 * len(mixes), 3.6 * rows), squeeze=False, layout="constrained")
-    palette = plt.get_cmap("tab20")
-    for axis, ((method, mix), points) in zip(grid.flat, panels.items(), strict=True):
-        for number, name in enumerate(classes):
-            here = points[labels == number]
-            if not len(here):  # silence has no test rows
-                continue
-            axis.scatter(here[:, 0], here[:, 1], s=4, color=palette(number % 20), label=name)
-        axis.set_title(cell_name(method, mix), fontsize=10)
-        axis.set_xticks([])
-        axis.set_yticks([])
-    figure.suptitle(f"{title}, n = {len(labels)} rows", fontsize=10)
-    if len(classes) <= 20:
-        figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside lower center", fontsize=8, ncols=6, markerscale=3)
     return figure

@@ -1,21 +1,18 @@
-"""Collect what evaluations wrote, for exactly the current grid, and average over seeds."""
+"""Collect what the stages of a study wrote, for exactly the cells of its grid."""
 
 import itertools
 import json
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
 
 from imix.errors import UserError
-from imix.settings import SUPERVISED, Grid, Transfer
+from imix.reporting.statistics import CELL
+from imix.reporting.titles import BASELINE, BASELINES, SUPERVISED
 
-BASELINE_NAMES = {"raw": "raw inputs", "untrained": "untrained", "supervised": "supervised"}
-FIGURES = (
+METRICS = (
     "linear_accuracy",
     "linear_accuracy_test_selected",
     "balanced_accuracy",
@@ -32,160 +29,191 @@ FIGURES = (
     "frechet_distance",
     "probe_rate",
 )
-METHOD_NAMES = {"npair": "N-pair", "moco": "MoCo v2", "byol": "BYOL", "supervised": "supervised"}
-MIX_NAMES = {"none": "plain", "imix": "+ i-Mix", "icutmix": "+ i-CutMix"}
-LABELLED_MIX_NAMES = {"none": "plain", "imix": "+ MixUp", "icutmix": "+ CutMix"}  # of training with labels, where they began
+COLUMNS = (*CELL, "seed", *METRICS, "epochs")  # of results.csv
+TRANSFER_COLUMNS = ("pretrained_on", *CELL, "seed", *METRICS)  # of transfer.csv
+Cell = tuple[str, str, str, str]  # data set, augmentation, method, mix
 
 
-def mix_name(method: str, mix: str) -> str:
-    """What mixing is called with a method."""
-    return (LABELLED_MIX_NAMES if method == "supervised" else MIX_NAMES)[mix]
+class Grid(Protocol):
+    """The part of the grid's settings that a report needs."""
+
+    name: str
+    datasets: Sequence[str]
+    augmentation: Sequence[str]
+    methods: Sequence[str]
+    mixes: Sequence[str]
+    supervised: Sequence[str]
+    seeds: Sequence[int]
 
 
-def cell_name(method: str, mix: str) -> str:
-    """A method with its mixing."""
-    return METHOD_NAMES[method] if mix == "none" else f"{METHOD_NAMES[method]} {mix_name(method, mix)}"
+class Files(NamedTuple):
+    """Functions that return the path of each input of a report.
+
+    ``metrics``, ``history``: of a cell and a seed; ``baseline``: of a data set, ``raw`` or
+    ``untrained``, and a seed; ``transfer``: of the data set pretrained on, the cell (with the data set
+    probed on) and a seed; ``settings``: of a cell; ``evaluation``, ``card``: of a data set.
+    """
+
+    metrics: Callable[[Cell, int], Path]
+    history: Callable[[Cell, int], Path]
+    baseline: Callable[[str, str, int], Path]
+    transfer: Callable[[str, Cell, int], Path]
+    settings: Callable[[Cell], Path]
+    evaluation: Callable[[str], Path]
+    card: Callable[[str], Path]
 
 
-def seeds(count: int) -> str:
-    """How many there are, in words."""
-    return f"n = {count} seed{'s' * (count != 1)}"
+class Study(NamedTuple):
+    """The collected inputs of a report.
 
+    ``results``: `COLUMNS`, one row per training and baseline; ``origins``: what made each training (cell,
+    seed, encoder: SHA-256, torch: version); ``histories``: one row per epoch of a training without
+    labels; ``transfers``: `TRANSFER_COLUMNS`; ``cards``: data set -> card.
+    """
 
-class Spread(NamedTuple):
-    """A mean over n values, with their standard deviation and the half width of the 95 % interval (Student's t)."""
-
-    mean: float
-    std: float
-    half: float
-    n: int
-
-    @property
-    def decided(self) -> bool:
-        """Whether the interval excludes zero; seeds that agree to the last digit leave no interval to judge by."""
-        return self.std > 0 and abs(self.mean) > self.half
-
-
-def spread(values: "pd.Series[float]") -> Spread:
-    """Mean, sample standard deviation and interval; NaN spreads for one value."""
-    n = len(values)
-    std = float(values.std(ddof=1)) if n > 1 else math.nan
-    return Spread(float(values.mean()), std, float(stdtrit(n - 1, 0.975)) * std / math.sqrt(n) if n > 1 else math.nan, n)
+    results: pd.DataFrame
+    origins: pd.DataFrame
+    histories: pd.DataFrame
+    transfers: pd.DataFrame
+    cards: dict[str, dict[str, Any]]
 
 
 def read_json(path: Path, *keys: str) -> dict[str, Any]:
-    """Read what a stage wrote, a block with at least these keys.
+    """Read a JSON object that has at least these keys.
 
     Raises:
         UserError: missing or damaged.
     """
     try:
-        found = json.loads(path.read_text())
-        missing = [key for key in keys if key not in found]
-    except (OSError, ValueError, TypeError) as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("not a JSON object")
+    except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
-    if missing:
-        raise UserError(f"{path}: {missing[0]} is missing; `dvc repro -f` of its stage makes it again")
+    for key in keys:
+        required(found, key, path)
     return found
 
 
-def read_history(path: Path) -> pd.DataFrame:
-    """Read what a training wrote of its epochs.
+def required(block: Mapping[str, Any], key: str, path: Path) -> Any:
+    """Return an entry of a block of a file.
+
+    Raises:
+        UserError: missing.
+    """
+    if key not in block:
+        raise UserError(f"{path}: {key} is missing; run `dvc repro -f` with the stage that writes it")
+    return block[key]
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Read a CSV file that has at least these columns. An empty augmentation is "", not NaN.
 
     Raises:
         UserError: missing or damaged.
     """
     try:
-        return pd.read_csv(path)
+        found = pd.read_csv(path, dtype={"augmentation": str})
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
+    missing = [column for column in columns if column not in found.columns]
+    if missing:
+        raise UserError(f"{path}: has no column {missing[0]}; run `dvc repro -f` with the stage that writes it")
+    return found.fillna({"augmentation": ""})
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path}: cannot be read ({error}); `dvc repro` makes it")
+    reason = "not there" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
+    return UserError(f"{path}: cannot be read ({reason}); run `dvc repro` with the stage that writes it")
 
 
-def collect(
-    grid: Grid, metrics: Callable[..., Path], trainings: Callable[..., Path]
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, dict[str, Any]]]:
-    """One row per data set, method, mix and seed of the grid, baselines first; all histories, one row an epoch; data cards.
+def csv_bytes(table: pd.DataFrame) -> bytes:
+    """Return a table as the bytes of a CSV file, the same on every system."""
+    return table.to_csv(index=False, lineterminator="\n").encode()
+
+
+def trainings(grid: Grid) -> list[Cell]:
+    """Return the cells of a grid: per data set and augmentation the supervised ones, then the methods'."""
+    columns = [*itertools.product([SUPERVISED], grid.supervised), *itertools.product(grid.methods, grid.mixes)]
+    return [(*row, *column) for row in itertools.product(grid.datasets, grid.augmentation) for column in columns]
+
+
+def collect(grid: Grid, files: Files, pairs: Iterable[Mapping[str, str]] = ()) -> Study:
+    """Read the inputs of a report.
 
     Args:
-        grid: what to read; other files may lie there.
-        metrics, trainings: from (dataset, method, mix, seed) to the metrics file and the training's folder.
+        pairs: ``pretrained_on`` and ``probed_on`` of every transfer.
+
+    Raises:
+        UserError: a file that is missing or damaged.
     """
-    rows, histories, cards = [], [], {}
-    for dataset in grid.datasets:
-        cells = [("baseline", kind) for kind in BASELINE_NAMES] + [(method, mix) for method in grid.methods for mix in grid.mixes]
-        for method, mix in cells:
-            for seed in grid.seeds:
-                identity = {"dataset": dataset, "method": method, "mix": mix, "seed": seed}
-                figures = read_json(metrics(*identity.values()), *FIGURES)
-                row = identity | {name: figures[name] for name in FIGURES} | {"epochs": 0, "train_seconds": 0.0}
-                if method != "baseline" or mix == SUPERVISED[0]:
-                    folder = trainings(dataset, *(SUPERVISED if method == "baseline" else (method, mix)), seed)
-                    provenance = read_json(folder / "provenance.json", "settings", "seconds", "data")
-                    row |= {"epochs": provenance["settings"]["settings"]["epochs"], "train_seconds": provenance["seconds"]}
-                    cards[dataset] = provenance["data"]
-                    if method != "baseline":
-                        histories.append(read_history(folder / "history.csv").assign(**identity))
-                rows.append(row)
-    return pd.DataFrame(rows), pd.concat(histories, ignore_index=True), cards
-
-
-def record(grid: Grid, metrics: Callable[..., Path], trainings: Callable[..., Path], code: Path) -> dict[str, Any]:
-    """What the results were made with: each data set's source, choice of rows and evaluation, the resolved settings of every cell,
-    the machine, and the fingerprints of the modules that ran.
-    """
-    made: dict[str, Any] = {"data": {}, "evaluation": {}, "cells": {}, "machine": {}}
-    for dataset in grid.datasets:
-        judged = read_json(metrics(dataset, "baseline", "raw", grid.seeds[0]), "evaluation", "machine")
-        made["evaluation"][dataset], made["machine"][dataset] = judged["evaluation"], judged["machine"]
-        for method, mix in grid.cells():
-            provenance = read_json(trainings(dataset, method, mix, grid.seeds[0]) / "provenance.json")
-            made["data"][dataset] = {key: provenance["data"][key] for key in ("source", "chosen", "rows", "sha256")}
-            made["cells"].setdefault(dataset, {}).setdefault(method, {})[mix] = provenance["settings"]["settings"]
-    return made | {"code": read_json(code)}
-
-
-def collect_transfer(grid: Grid, transfer: Transfer, files: Callable[..., Path]) -> pd.DataFrame:
-    """One row per evaluation on another data set; ``files``: from (probed on, method, mix, seed, ``pretrained_on=``) to its file."""
-    names = ("pretrained_on", "dataset", "method", "mix", "seed")
-    rows = []
-    for pair, *cell in itertools.product(transfer.pairs, grid.methods, grid.mixes, grid.seeds):
-        identity = (pair.pretrained_on, pair.probed_on, *cell)
-        figures = read_json(files(pair.probed_on, *cell, pretrained_on=pair.pretrained_on))
-        rows.append(dict(zip(names, identity, strict=True)) | {name: figures[name] for name in FIGURES})
-    return pd.DataFrame(rows, columns=[*names, *FIGURES])
-
-
-def cell(results: pd.DataFrame, dataset: str, method: str, mix: str, figure: str = "linear_accuracy") -> Spread:
-    """One figure of one cell over its seeds."""
-    chosen = results[(results.dataset == dataset) & (results.method == method) & (results.mix == mix)]
-    return spread(chosen[figure])
-
-
-def gains(results: pd.DataFrame) -> list[tuple[str, str, str, Spread]]:
-    """Data set, method, mix and its gain over plain training, seed by seed.
-
-    Both trainings of a pair share weights, order of rows and views, so that the interval is that of paired differences.
-    """
-    table = results[results.method != "baseline"].pivot_table(
-        index=["dataset", "method", "seed"], columns="mix", values="linear_accuracy", sort=False
+    rows, origins, histories = [], [], []
+    for dataset, kind, seed in itertools.product(grid.datasets, BASELINES, grid.seeds):
+        metrics = read_json(files.baseline(dataset, kind, seed), *METRICS)
+        rows.append(_row((dataset, "", BASELINE, kind), seed, metrics, epochs=0))
+    for cell in trainings(grid):
+        epochs = required(read_json(files.settings(cell), "settings")["settings"], "epochs", files.settings(cell))
+        for seed in grid.seeds:
+            metrics = read_json(files.metrics(cell, seed), *METRICS, "encoder", "torch")
+            rows.append(_row(cell, seed, metrics, epochs=epochs))
+            origins.append(_identity(cell, seed) | {key: metrics[key] for key in ("encoder", "torch")})
+            if cell[2] != SUPERVISED:
+                history = read_csv(files.history(cell, seed), ("epoch", "loss", "knn_validation"))
+                histories.append(history.assign(**_identity(cell, seed)))
+    return Study(
+        pd.DataFrame(rows, columns=COLUMNS),
+        pd.DataFrame(origins),
+        pd.concat(histories, ignore_index=True),
+        collect_transfers(grid, files, pairs),
+        {dataset: read_json(files.card(dataset), "source", "rows") for dataset in grid.datasets},
     )
-    if "none" not in table.columns:
-        return []
-    return [
-        (dataset, method, mix, spread(values))
-        for mix in table.columns.drop("none")
-        for (dataset, method), values in (table[mix] - table["none"]).groupby(level=["dataset", "method"], sort=False)
-    ]
 
 
-def summary(results: pd.DataFrame) -> dict[str, Any]:
-    """Means over seeds as nested names, for `dvc metrics show` and `dvc exp show`."""
-    nested: dict[str, Any] = {}
-    for (dataset, method, mix), rows in results.groupby(["dataset", "method", "mix"], sort=False):
-        figures = {name: round(float(np.mean(rows[name])), 3) for name in ("linear_accuracy", "knn_accuracy")}
-        nested.setdefault(dataset, {}).setdefault(method, {})[mix] = figures
-    return nested
+def collect_transfers(grid: Grid, files: Files, pairs: Iterable[Mapping[str, str]]) -> pd.DataFrame:
+    """Return one row per encoder that was evaluated on a data set that it was not pretrained on.
+
+    Raises:
+        UserError: a file that is missing or damaged.
+    """
+    rows = []
+    for pair, *columns, seed in itertools.product(pairs, grid.augmentation, grid.methods, grid.mixes, grid.seeds):
+        cell = (pair["probed_on"], *columns)
+        metrics = read_json(files.transfer(pair["pretrained_on"], cell, seed), *METRICS)
+        rows.append({"pretrained_on": pair["pretrained_on"]} | _row(cell, seed, metrics))
+    return pd.DataFrame(rows, columns=TRANSFER_COLUMNS)
+
+
+def _identity(cell: Cell, seed: int) -> dict[str, Any]:
+    return dict(zip(CELL, cell, strict=True)) | {"seed": seed}
+
+
+def _row(cell: Cell, seed: int, metrics: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    return _identity(cell, seed) | {name: metrics[name] for name in METRICS} | more
+
+
+def encoders(origins: pd.DataFrame) -> dict[tuple[Any, ...], str]:
+    """Return the SHA-256 of every training's encoder, by data set, augmentation, method, mix and seed."""
+    return {tuple(key): sha for *key, sha in origins[[*CELL, "seed", "encoder"]].itertuples(index=False, name=None)}
+
+
+def record(grid: Grid, files: Files, cards: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what the results were made with; nothing in it names a machine.
+
+    It has each data set's source and choice of rows, the settings of its evaluation, and the
+    settings of every cell; the last two with the fingerprint of the code that used them.
+    """
+    made: dict[str, Any] = {"data": {}, "evaluation": {}, "cells": {}}
+    for dataset, card in cards.items():
+        kept = ("source", "chosen", "rows", "sha256")
+        made["data"][dataset] = {key: card[key] for key in kept if key in card}
+        made["evaluation"][dataset] = _settings(files.evaluation(dataset))
+    for cell in trainings(grid):
+        dataset, augmentation, method, mix = cell
+        methods = made["cells"].setdefault(dataset, {}).setdefault(augmentation, {})
+        methods.setdefault(method, {})[mix] = _settings(files.settings(cell))
+    return made
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    found = read_json(path, "settings", "code")
+    return {key: found[key] for key in ("settings", "code")}

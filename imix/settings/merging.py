@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from functools import cache
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, get_args
@@ -214,22 +215,26 @@ def ablation_datasets(params: Params, name: str) -> list[str]:
 def variants(params: Params, name: str, dataset: str) -> list[tuple[Cell, str, Settings]]:
     """Return all trainings of one ablation on one data set: cell, name of the value, settings.
 
+    A value that sets ``augmentation: clean`` takes the settings of the clean cells.
+
     Raises:
         UserError: no such ablation, or a change that its cells cannot have.
     """
     ablation: Ablation = entry(params.ablation, name, f"{PARAMS}: ablation")
-    found = []
-    for value, change in ablation.values.items():
-        where, changed = f"ablation.{name}.values.{value}", dict(change)
-        fixed = changed.pop("augmentation", None)  # "clean" takes the clean cells' layers, too
-        if fixed not in (None, *get_args(Augmentation)):
-            raise UserError(f"{PARAMS}: {where}.augmentation = {shown(fixed)}: must be augmented or clean")
-        for augmentation in ablation.augmentation:
-            for method in ablation.methods:
-                for mix in ablation.mixes:
-                    cell = Cell(dataset, fixed or augmentation, method, mix)
-                    try:
-                        found.append((cell, value, resolve(params, cell, (where, changed))))
-                    except UserError as error:  # of what does not fit together, it may name what is not changed
-                        raise UserError(str(error) if where in str(error) else f"{error} (with {where})") from None
-    return found
+    axes = (ablation.values, ablation.augmentation, ablation.methods, ablation.mixes)
+    return [
+        (Cell(dataset, *rest), value, _varied(params, Cell(dataset, *rest), f"ablation.{name}.values.{value}", ablation))
+        for value, *rest in product(*axes)
+    ]
+
+
+def _varied(params: Params, cell: Cell, where: str, ablation: Ablation) -> Settings:
+    """Return the settings of a cell with one value of an ablation, ``where``'s last part."""
+    change = dict(ablation.values[where.rpartition(".")[2]])
+    augmentation = change.pop("augmentation", cell.augmentation)
+    if augmentation not in get_args(Augmentation):
+        raise UserError(f"{PARAMS}: {where}.augmentation = {shown(augmentation)}: must be augmented or clean")
+    try:
+        return resolve(params, cell._replace(augmentation=augmentation), (where, change))
+    except UserError as error:  # of what does not fit together, it may name what is not changed
+        raise UserError(str(error) if where in str(error) else f"{error} (with {where})") from None

@@ -5,21 +5,16 @@ stage depends on its file, and so reruns when, and only when, a setting that it 
 has changed.
 """
 
-import json
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 from imix import identity
-from imix.errors import UserError
 from imix.files import write_json
 from imix.paths import SETTINGS, Cell
 from imix.settings.merging import Block, ablation_datasets, data, evaluation, resolve, variants
 from imix.settings.study import Params
-
-AGAIN = "`dvc repro settings` writes the settings of everything in params.yaml's grid"
-
 
 def resolved(params: Params) -> dict[Path, Block]:
     """Return the content of every file, by its path below ``data/settings``."""
@@ -29,6 +24,7 @@ def resolved(params: Params) -> dict[Path, Block]:
     for cell in (*grid.cells(), *grid.supervised_cells()):
         files[cell.path.with_suffix(".json")] = _cell(params, cell)
     for name in params.ablations.run:
+        files[Path("ablations", name, "asked.json")] = {"settings": _asked(params, name)}
         for dataset in grid.datasets:
             files[Path("ablations", name, f"{dataset}.json")] = _ablation(params, name, dataset)
     for name in ("grid", "transfer", "projection"):
@@ -64,19 +60,26 @@ def _cell(params: Params, cell: Cell) -> Block:
     return {
         "settings": resolve(params, cell).model_dump(),
         "seeds": params.grid.seeds,
+        "domain": kind,
         "code": {"training": identity.training_code(cell.method, kind)} | _job("pretrain"),
     }
 
 
+def _asked(params: Params, name: str) -> Block:
+    """Return what an ablation's report needs to know of it."""
+    ablation = params.ablation[name]
+    axes = ablation.model_dump(include={"question", "axis", "augmentation", "methods", "mixes"})
+    own = {"datasets": ablation_datasets(params, name), "values": list(ablation.values), "seeds": params.ablations.seeds}
+    return {"name": name, **axes, **own}
+
+
 def _ablation(params: Params, name: str, dataset: str) -> Block:
     """Return an ablation's variants on one data set; none where it does not run there."""
-    ablation = params.ablation[name]
     runs = dataset in ablation_datasets(params, name)
     kind = data(params, dataset).module.KIND
     return {
-        "question": ablation.question,
-        "axis": ablation.axis,
         "seeds": params.ablations.seeds,
+        "domain": kind,
         "evaluation": {"settings": evaluation(params, dataset), "code": identity.evaluation_code(kind)},
         "variants": [
             {
@@ -99,19 +102,3 @@ def write(params: Params, folder: Path = SETTINGS) -> None:
     for name in params.ablations.run:
         if not ablation_datasets(params, name):
             print(f"imix: ablation {name} is left out: none of its data sets is in grid.datasets", file=sys.stderr)
-
-
-def read(*name: str) -> Block:
-    """Read one of the files: ``read("mnist", "evaluate")``.
-
-    Raises:
-        UserError: no such file, or one that `write` did not write.
-    """
-    path = SETTINGS.joinpath(*name).with_suffix(".json")
-    try:
-        content = json.loads(path.read_bytes())
-        content["settings" if "settings" in content else "variants"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = "is not there" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-        raise UserError(f"{path}: {reason}; {AGAIN}") from None
-    return content

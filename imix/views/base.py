@@ -1,4 +1,4 @@
-"""What all domains share: the interface of views, statistics of the training rows, random draws on the host."""
+"""What all domains share: the interface of views, statistics of the rows, draws on the host."""
 
 from typing import NamedTuple, Protocol
 
@@ -10,8 +10,8 @@ class Statistics(NamedTuple):
     """What views need to know of a data set's training rows.
 
     Args:
-        mean, std: (K,) float32, of each channel (image), of all spectrograms (speech, K = 1), or of each
-            number (tabular). On the device that the views run on.
+        mean, std: (K,) float32, of each channel (image), of all spectrograms (speech, K = 1), or of
+            each number (tabular). On the device that the views run on.
         numbers: tabular only, how many columns hold numbers; the columns after them are flags.
         background: speech only, (M, 16000) int16 seconds of noise; None or empty if there is none.
     """
@@ -43,5 +43,5 @@ def uniform(size: int | tuple[int, ...], low: float, high: float, generator: tor
 
 
 def chosen(size: int, probability: float, generator: torch.Generator) -> Tensor:
-    """Draw the items that a transform of this probability applies to; return their indices (M,) on the host."""
+    """Draw the items that a transform applies to; return their indices (M,) on the host."""
     return (torch.rand(size, generator=generator) < probability).nonzero()[:, 0]

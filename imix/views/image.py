@@ -1,8 +1,8 @@
-"""Image views: crop and resize, colour jitter, grey, flip, normalise (section 2), for a whole batch at once.
+"""Image views of a batch: crop and resize, colour jitter, grey, flip, normalise (section 2).
 
-The transforms have torchvision's definitions, ranges and clamping, and every item has its own parameters.
-Crop and resize is a pair of small matrix products per image, one along each axis, whose rows are the weights
-of the antialiased triangle filter; a flip reverses the rows of one of them.
+The transforms have torchvision's definitions, ranges and clamping, and every item has its own
+parameters. Crop and resize is a pair of small matrix products per image, one along each axis, whose
+rows are the weights of the antialiased triangle filter; a flip reverses the rows of one of them.
 """
 
 import math
@@ -26,11 +26,12 @@ ATTEMPTS = 10  # at a crop inside the image, before falling back to the largest 
 
 
 class Settings(Strict):
-    """Crop and resize, colour jitter, grey, flip. The probe's own augmentation is in the probe's settings."""
+    """Crop and resize, colour jitter, grey, flip; the probe's augmentation has its own settings."""
 
     # smallest and largest share of the image's area in a crop
     scale: Annotated[list[Annotated[float, Within(0.001, 1.0)]], Field(min_length=2, max_length=2)]
-    jitter: Annotated[list[Fraction], Field(min_length=4, max_length=4)]  # brightness, contrast, saturation, hue
+    # brightness, contrast, saturation, hue
+    jitter: Annotated[list[Fraction], Field(min_length=4, max_length=4)]
     jitter_probability: Fraction
     grey_probability: Fraction
     flip_probability: Fraction
@@ -45,12 +46,12 @@ class Settings(Strict):
 
 
 def seen(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of the encoder's input for a stored image of ``shape`` (C, H, W): the same."""
+    """Return the shape of the encoder's input for an image of ``shape`` (C, H, W): the same."""
     return shape
 
 
 def check_rows(inputs: NDArray[np.generic], name: str, where: str) -> None:
-    """Raise UserError unless ``inputs`` are rows of this domain: uint8 (N, C, H, W) with C = 1 or 3.
+    """Raise UserError unless ``inputs`` are images: uint8 (N, C, H, W) with C = 1 or 3.
 
     Args:
         name: of the array, as in "train". where: the file or data set that holds it.
@@ -80,7 +81,7 @@ class Views:
         return self._normalise(rows.float() / 255)
 
     def __call__(self, rows: Tensor, which: int, generator: torch.Generator) -> Tensor:
-        """Return a random view of every image, (N, C, H, W) float32; ``which`` makes no difference."""
+        """Return a random view of every image, (N, C, H, W) float32; ``which`` is ignored."""
         s, size = self.settings, len(rows)
         boxes = random_crops(size, rows.shape[-2], rows.shape[-1], s.scale, generator)
         flip = torch.rand(size, generator=generator) < s.flip_probability
@@ -93,7 +94,10 @@ class Views:
         return self._normalise(images)
 
     def padded_crops(self, rows: Tensor, flip: bool, generator: torch.Generator, padding: int = 4) -> Tensor:
-        """Return the probe's augmentation (section 3), (N, C, H, W) float32: zero-pad, crop, flip half if ``flip``."""
+        """Return the probe's augmentation of images, (N, C, H, W) float32 (section 3).
+
+        Zero-pads every image, crops it at random, and flips half of them if ``flip``.
+        """
         size, (height, width) = len(rows), rows.shape[-2:]
         top = torch.randint(2 * padding + 1, (size, 1, 1), generator=generator) + torch.arange(height)[:, None]
         left = torch.randint(2 * padding + 1, (size, 1, 1), generator=generator) + torch.arange(width)
@@ -108,8 +112,8 @@ class Views:
 def random_crops(size: int, height: int, width: int, scale: list[float], generator: torch.Generator) -> Tensor:
     """Draw boxes (size, 4) int64 of top, left, height, width, distributed as RandomResizedCrop's.
 
-    Area: a share U(scale) of the image's; log aspect ratio: uniform from 3/4 to 4/3; the first of ten attempts
-    that fits; else the largest central crop of a permitted ratio.
+    Area: a share U(scale) of the image's; log aspect ratio: uniform from 3/4 to 4/3; the first of
+    ten attempts that fits; else the largest central crop of a permitted ratio.
     """
     area = height * width * uniform((size, ATTEMPTS), scale[0], scale[1], generator)
     ratio = uniform((size, ATTEMPTS), math.log(3 / 4), math.log(4 / 3), generator).exp()
@@ -127,7 +131,10 @@ def random_crops(size: int, height: int, width: int, scale: list[float], generat
 
 
 def _resize_weights(start: Tensor, length: Tensor, inputs: int, outputs: int) -> Tensor:
-    """Return triangle-filter weights (N, outputs, inputs): the span [start, start + length) to ``outputs`` samples."""
+    """Return triangle-filter weights (N, outputs, inputs).
+
+    They resize the span [start, start + length) of ``inputs`` samples to ``outputs`` samples.
+    """
     scale = (length / outputs)[:, None, None]
     centre = (torch.arange(outputs, device=start.device) + 0.5)[:, None] * scale + start[:, None, None]
     place = torch.arange(inputs, device=start.device) + 0.5
@@ -137,10 +144,11 @@ def _resize_weights(start: Tensor, length: Tensor, inputs: int, outputs: int) ->
 
 
 def crop_resize(images: Tensor, boxes: Tensor, flip: Tensor) -> Tensor:
-    """Cut each image's box, resize it antialiased to the image's size, and flip; (N, C, H, W) float32.
+    """Cut each image's box, resize it antialiased to the image's size, and flip it.
 
     Args:
-        images: (N, C, H, W) float32. boxes: (N, 4) int64, top, left, height, width. flip: (N,) bool.
+        images: (N, C, H, W) float32. boxes: (N, 4) int64, top, left, height, width. flip: (N,)
+            bool.
     """
     height, width = images.shape[-2:]
     top, left, h, w = boxes.unbind(1)
@@ -152,7 +160,7 @@ def crop_resize(images: Tensor, boxes: Tensor, flip: Tensor) -> Tensor:
 
 
 def luma(images: Tensor) -> Tensor:
-    """Return the brightness, (N, 3, H, W) -> (N, 1, H, W); an image of one channel is its own brightness."""
+    """Return the brightness, (N, 3, H, W) -> (N, 1, H, W); one channel is its own brightness."""
     if images.shape[1] == 1:
         return images
     red, green, blue = images.split(1, dim=1)
@@ -164,11 +172,13 @@ def recolouring(factor: Tensor, other: Tensor, channels: int) -> tuple[Tensor, T
 
     Args:
         factor: (...), share of the image itself; the rest is ``other``.
-        other: (...), 0: black (brightness), 1: the image's mean brightness (contrast), 2: its grey image (saturation).
+        other: (...), 0: black (brightness), 1: the image's mean brightness (contrast), 2: its grey
+            image (saturation).
         channels: C, 1 or 3.
 
     Returns:
-        (..., C, C), a matrix over the channels; (..., C), what each channel's mean adds to all channels.
+        (..., C, C), a matrix over the channels; (..., C), what each channel's mean adds to all
+        channels.
     """
     weights = torch.tensor(LUMA if channels == 3 else [1.0], device=factor.device)
     means, grey = ((((1 - factor) * (other == kind))[..., None] * weights) for kind in (1, 2))
@@ -176,7 +186,7 @@ def recolouring(factor: Tensor, other: Tensor, channels: int) -> tuple[Tensor, T
 
 
 def recolour(images: Tensor, matrix: Tensor, means: Tensor) -> Tensor:
-    """Adjust brightness, contrast or saturation of images (N, C, H, W) in 0..1, then clamp as torchvision does.
+    """Adjust brightness, contrast or saturation of images (N, C, H, W) in 0..1, and clamp.
 
     All three are a matrix and a shift, so one product serves items of any kind.
 
@@ -191,10 +201,10 @@ def recolour(images: Tensor, matrix: Tensor, means: Tensor) -> Tensor:
 def hue(images: Tensor, turn: Tensor) -> Tensor:
     """Turn the hue by ``turn`` (N, 1, 1, 1) of a circle, value and saturation (HSV) unchanged.
 
-    Hue is counted in sixths of the circle: red at 0, green at 2, blue at 4. With channels scaled to 0..1 by
-    value and chroma, its distance from red is 1 - red + green + blue, towards green where green exceeds blue.
-    Each channel is the least channel plus the chroma times a trapezoid round the channel's own hue: 2 minus
-    the distance from it, clamped to 0..1.
+    Hue is counted in sixths of the circle: red at 0, green at 2, blue at 4. With channels scaled to
+    0..1 by value and chroma, its distance from red is 1 - red + green + blue, towards green where
+    green exceeds blue. Each channel is the least channel plus the chroma times a trapezoid round
+    the channel's own hue: 2 minus the distance from it, clamped to 0..1.
     """
     red, green, blue = images.split(1, dim=1)
     least = torch.minimum(torch.minimum(red, green), blue)
@@ -212,15 +222,16 @@ def hue(images: Tensor, turn: Tensor) -> Tensor:
 
 
 def jitter(images: Tensor, strength: list[float], rows: Tensor, generator: torch.Generator) -> Tensor:
-    """Change brightness, contrast, saturation and hue of the chosen rows, in a random order for each item.
+    """Change brightness, contrast, saturation and hue, in a random order for each item.
 
-    Items are sorted by the slot that hue has in their order. Then the items that are recoloured in a given slot
-    before hue are the last ones, those recoloured in it after hue the first ones: slices instead of index
-    lists, and one call of `hue` for all.
+    Items are sorted by the slot that hue has in their order. Then the items that are recoloured in
+    a given slot before hue are the last ones, those recoloured in it after hue the first ones:
+    slices instead of index lists, and one call of `hue` for all.
 
     Args:
         images: (N, C, H, W) in 0..1; changed in place. One channel has no saturation and no hue.
-        strength: s of brightness, contrast, saturation (factors from 1 - s to 1 + s) and hue (turns from -s to s).
+        strength: s of brightness, contrast, saturation (factors from 1 - s to 1 + s) and hue (turns
+            from -s to s).
         rows: (M,) int64, the chosen rows, on the host.
     """
     coloured = images.shape[1] == 3

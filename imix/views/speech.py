@@ -1,8 +1,9 @@
-"""Speech views: six random transforms on waveform and STFT, then a mel spectrogram in dB (section 2).
+"""Speech views: random transforms on waveform and STFT, then a mel spectrogram (section 2).
 
-Clips are int16 waveforms of one second at 16 kHz; a view is a 1 x 32 x 32 image, mel bands by frames. In this
-order, each with the settings' probability and its own parameters for every clip: amplitude; speed and pitch by
-resampling; time stretch by a phase vocoder; time shift by frames; background noise, mixed in the STFT domain.
+Clips are int16 waveforms of one second at 16 kHz; a view is a 1 x 32 x 32 image, mel bands by
+frames. In this order, each with the settings' probability and its own parameters for every clip:
+amplitude; speed and pitch by resampling; time stretch by a phase vocoder; time shift by frames;
+background noise, mixed in the STFT domain.
 """
 
 import itertools
@@ -31,14 +32,16 @@ FRAMES = 1 + RATE // HOP  # 32
 BANDS = 32
 FLOOR = 1e-10  # of the power, before decibels
 RANGE_DB = 80.0
-BLOCK = 8  # clips at a time on a CPU: their spectra fit its cache, which is many times as fast as a batch of 100
+# Clips at a time on a CPU: their spectra fit its cache, many times as fast as 100 clips at once.
+BLOCK = 8
 
 
 class Settings(Strict):
     """The six transforms on waveform and STFT, each applied with ``probability``."""
 
     probability: Fraction
-    amplitude: Annotated[list[Positive], Field(min_length=2, max_length=2)]  # smallest and largest factor
+    # smallest and largest factor
+    amplitude: Annotated[list[Positive], Field(min_length=2, max_length=2)]
     speed: Below
     stretch: Below
     shift: Annotated[int, Within(0, 31)]  # frames
@@ -52,7 +55,7 @@ class Settings(Strict):
 
 
 def seen(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of the encoder's input for a stored clip of ``shape`` (16000,): (1, 32, 32)."""
+    """Return the shape of the encoder's input for a clip of ``shape`` (16000,): (1, 32, 32)."""
     return (1, BANDS, FRAMES)
 
 
@@ -67,11 +70,12 @@ def check_rows(inputs: NDArray[np.generic], name: str, where: str) -> None:
 
 
 class Views:
-    """Views of clips (N, 16000) int16: mel spectrograms (N, 1, 32, 32) float32, standardised by the training rows'.
+    """Views of clips (N, 16000) int16: standardised mel spectrograms (N, 1, 32, 32) float32.
 
     Args:
         settings: ranges and probability.
-        statistics: mean and std (1,) of the training rows' clean spectrograms, in dB; background (M, 16000) int16.
+        statistics: mean and std (1,) of the training rows' clean spectrograms, in dB; background
+            (M, 16000) int16.
 
     Raises:
         UserError: noise is to be mixed in, but there is no background.
@@ -100,11 +104,11 @@ class Views:
         return torch.cat([self._image(self._mel(power(self._stft(block / 2**15)))) for block in blocks])
 
     def __call__(self, rows: Tensor, which: int, generator: torch.Generator) -> Tensor:
-        """Return a random view of every clip, (N, 1, 32, 32); ``which`` makes no difference."""
+        """Return a random view of every clip, (N, 1, 32, 32); ``which`` is ignored."""
         s, size = self.settings, len(rows)
 
         def drawn(neutral: float, low: float, high: float) -> Tensor:
-            """Draw one parameter per clip: U(low, high) with the transforms' probability, else ``neutral``."""
+            """Draw U(low, high) per clip with the transforms' probability, else ``neutral``."""
             applied = torch.rand(size, generator=generator) < s.probability
             return torch.where(applied, uniform(size, low, high, generator), neutral)
 
@@ -132,9 +136,9 @@ class Views:
     ) -> Tensor:
         """Return the views of clips whose parameters, (N,) each on the host, are given.
 
-        A step that no clip needs is skipped, so clips of one kind (stretched or not, with noise or not) are
-        fastest. Phases are computed only for clips both stretched and mixed with noise. Without either, mel
-        bands are shifted instead of the many more bins.
+        A step that no clip needs is skipped, so clips of one kind (stretched or not, with noise or
+        not) are fastest. Phases are computed only for clips both stretched and mixed with noise.
+        Without either, mel bands are shifted instead of the many more bins.
         """
         device, mixed, stretched = rows.device, bool((share != 0).any()), bool((rate != 1).any())
         resampled = (speed != 1).nonzero()[:, 0]
@@ -154,7 +158,7 @@ class Views:
         return self._image(self._mel(power(spectra)))
 
     def _stft(self, clips: Tensor) -> Tensor:
-        """Return spectra, (N, 16000) -> (N, 32, 1025) complex; frames are centred, the ends zero-padded."""
+        """Return spectra, (N, 16000) -> (N, 32, 1025) complex; centred frames, zero-padded ends."""
         spectra = torch.stft(clips, N_FFT, HOP, window=self.window, pad_mode="constant", return_complex=True)
         return spectra.mT  # contiguous: torch.stft lays out frame by frame
 
@@ -163,7 +167,7 @@ class Views:
         return power @ self.filters
 
     def _image(self, mel: Tensor) -> Tensor:
-        """Return standardised dB, mel power (N, 32 frames, 32 bands) -> (N, 1, 32 bands, 32 frames)."""
+        """Return standardised dB, (N, 32 frames, 32 bands) -> (N, 1, 32 bands, 32 frames)."""
         return ((decibels(mel.mT) - self.mean) / self.std)[:, None]
 
 
@@ -173,13 +177,19 @@ def power(spectra: Tensor) -> Tensor:
 
 
 def decibels(power: Tensor) -> Tensor:
-    """Return decibels under each clip's maximum, at least -80; (N, bands, frames). Silence is 0 dB everywhere."""
+    """Return decibels under each clip's maximum, at least -80, (N, bands, frames).
+
+    Silence is 0 dB everywhere.
+    """
     level = 10 * power.clamp_min(FLOOR).log10()
     return (level - level.amax((1, 2), keepdim=True)).clamp_min(-RANGE_DB)
 
 
 def resample(clips: Tensor, speed: Tensor) -> Tensor:
-    """Play each clip (N, S) at its own ``speed`` (N,) by linear interpolation; cut or zero-padded to S samples."""
+    """Play each clip (N, S) at its own ``speed`` (N,) by linear interpolation.
+
+    The result is cut or zero-padded to S samples.
+    """
     samples = clips.shape[1]
     place = torch.arange(samples, device=clips.device, dtype=torch.float64) * speed[:, None]
     left = place.clamp_(max=samples).long()  # silence follows the last sample
@@ -189,7 +199,7 @@ def resample(clips: Tensor, speed: Tensor) -> Tensor:
 
 
 def shift_frames(source: Tensor, shift: Tensor) -> Tensor:
-    """Move clips (N, 32, bins) by ``shift`` (N,) frames, to the left if positive, and fill with silence."""
+    """Move clips (N, 32, bins) by ``shift`` (N,) frames, left if positive; fill with silence."""
     frames = torch.arange(FRAMES, device=source.device) + shift[:, None]
     silence = source.shape[0] * FRAMES  # the row after all others
     rows = torch.where((frames >= 0) & (frames < FRAMES), frames + _first_rows(source), silence)
@@ -197,20 +207,21 @@ def shift_frames(source: Tensor, shift: Tensor) -> Tensor:
 
 
 def _first_rows(source: Tensor) -> Tensor:
-    """Return (N, 1): the row of every clip's first frame once (N, frames, bins) is flattened to (N frames, bins)."""
+    """Return each clip's first row, (N, 1), in (N, frames, bins) flattened to (N frames, bins)."""
     return torch.arange(0, source.shape[0] * source.shape[1], source.shape[1], device=source.device)[:, None]
 
 
 class Vocoder:
-    """Time stretch by a phase vocoder, then a shift by whole frames, different for every clip; 32 frames in, 32 out.
+    """Time stretch by a phase vocoder, then a shift by whole frames; 32 frames in, 32 out.
 
-    Stretched frame t has the magnitude interpolated at source frame t * rate. Its phase is that of frame 0 plus
-    the phase steps of all source frames passed so far. Up to multiples of 2 pi this sum is a running product of
-    unit phasors, so no angle is ever computed. Output frame t is stretched frame t + shift, or silence if
-    there is none.
+    Stretched frame t has the magnitude interpolated at source frame t * rate. Its phase is that of
+    frame 0 plus the phase steps of all source frames passed so far. Up to multiples of 2 pi this
+    sum is a running product of unit phasors, so no angle is ever computed. Output frame t is
+    stretched frame t + shift, or silence if there is none.
 
     Args:
-        rate: (N,) positive; above 1 is faster. shift: (N,) int64 frames; positive moves sound to the left.
+        rate: (N,) positive; above 1 is faster. shift: (N,) int64 frames; positive moves sound to
+            the left.
         longest: how many frames the slowest rate makes of 32.
     """
 
@@ -218,7 +229,7 @@ class Vocoder:
         self.rate, self.shift, self.longest = rate[:, None].double(), shift[:, None], longest
 
     def magnitude(self, source: Tensor) -> Tensor:
-        """Return warped magnitudes, (N, 32, bins) -> (N, 32, bins); silence follows the last source frame."""
+        """Return warped magnitudes, (N, 32, bins) -> (N, 32, bins); silence follows the source."""
         frames = torch.arange(FRAMES, device=source.device) + self.shift
         place = frames * self.rate
         left = place.long()  # the output frame is between source frames left and left + 1
@@ -234,17 +245,19 @@ class Vocoder:
 
     def spectra(self, source: Tensor) -> Tensor:
         """Return warped spectra, (N, 32, bins) complex -> (N, 32, bins); overwrites ``source``."""
-        source.real.add_(1e-15)  # gives zeros the angle 0; far less than one step of the samples makes
+        # gives zeros the angle 0; far smaller than the effect of one quantisation step
+        source.real.add_(1e-15)
         strength = power(source)
         unit = source * strength.rsqrt()
-        # the phase of the first frame, the step to every later frame, the step to a silent frame after them
+        # the first frame's phase, the step to every later frame, the step to silence after them
         steps = torch.cat([unit[:, :1], unit[:, 1:] * unit[:, :-1].conj(), unit[:, -1:].conj()], 1)
         earlier = torch.arange(-1, self.longest - 1, device=source.device) * self.rate
         passed = earlier.floor_().long().add_(1).clamp_(0, FRAMES)
         # (frames, N, bins): the factors of one product are contiguous
         rows = (passed + _first_rows(steps)).T.flatten()
         phase = steps.flatten(0, 1).index_select(0, rows).unflatten(0, (self.longest, -1))
-        for before, frame in itertools.pairwise(phase.unbind()):  # cumprod along the frames, five times as fast
+        # a cumprod along the frames, five times as fast
+        for before, frame in itertools.pairwise(phase.unbind()):
             frame *= before
         frames = (torch.arange(FRAMES, device=source.device) + self.shift).clamp(0, self.longest - 1)
         rows = frames * len(source) + torch.arange(len(source), device=source.device)[:, None]
@@ -253,6 +266,6 @@ class Vocoder:
 
 
 def mel_filters(device: torch.device | None = None) -> Tensor:
-    """Return triangular mel filters (1025, 32) from 0 to 8 kHz: Slaney's scale, equal areas (librosa's default)."""
+    """Return mel filters (1025, 32) from 0 to 8 kHz: Slaney's scale, equal areas, as librosa's."""
     bins = N_FFT // 2 + 1
     return melscale_fbanks(bins, 0.0, RATE / 2, BANDS, RATE, norm="slaney", mel_scale="slaney").to(device)

@@ -1,4 +1,4 @@
-"""Tabular views: standardised numbers, each masked with some probability; flags do not change (section 2)."""
+"""Tabular views: standardised numbers, each masked at random; flags do not change (section 2)."""
 
 from typing import Annotated
 
@@ -23,7 +23,7 @@ class Settings(Strict):
 
 
 def seen(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of the encoder's input for a stored row of ``shape`` (columns,): the same."""
+    """Return the shape of the encoder's input for a row of ``shape`` (columns,): the same."""
     return shape
 
 
@@ -42,7 +42,7 @@ def check_rows(inputs: NDArray[np.generic], name: str, where: str) -> None:
 
 
 class Views:
-    """Views of rows (N, columns) float32: the first ``numbers`` columns are numeric, the others flags.
+    """Views of rows (N, columns) float32: first ``numbers`` numeric columns, then flags.
 
     Args:
         settings: the masking probability of either view.
@@ -58,7 +58,7 @@ class Views:
         return torch.cat([(rows[:, : self.numbers] - self.mean) / self.std, rows[:, self.numbers :]], dim=1)
 
     def __call__(self, rows: Tensor, which: int, generator: torch.Generator) -> Tensor:
-        """Standardise, then set each number to zero, its mean, with the view's probability; (N, columns) float32."""
+        """Standardise, then set each number to its mean, zero, with the view's probability."""
         keep = torch.rand(len(rows), self.numbers, generator=generator) >= self.masking[which]
         view = self.clean(rows)
         view[:, : self.numbers] *= keep.to(view.device)

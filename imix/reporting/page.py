@@ -1,0 +1,139 @@
+"""The page of a study, results.md, and the block of it that the README shows."""
+
+import pandas as pd
+
+from imix.reporting.results import Study
+from imix.reporting.statistics import layout
+from imix.reporting.tables import (
+    collapse_note,
+    data_table,
+    epochs_table,
+    gain_sentence,
+    gain_table,
+    metric_table,
+    supervised_note,
+    torch_note,
+    transfer_table,
+)
+from imix.reporting.titles import seeds, trained_with
+
+LINEAR = """\
+Top-1 accuracy on the test rows in %, mean ± standard deviation over seeds. The probe's learning rate
+is chosen on validation rows. The same probe evaluates raw inputs, an untrained encoder, and encoders
+trained with the labels of the training rows (without validation rows)."""
+GAINS = """\
+Points of linear accuracy that a mix adds to plain training of the same seed: mean and 95 % interval
+(Student's t) of the paired differences."""
+TEST_SELECTED = """\
+The published protocol: the best of the probe's rates by test accuracy. It is optimistic; compare
+published numbers with this table."""
+# title, metric, digits and explanation of every table of one metric
+METRIC_TABLES = [
+    ("Rate chosen on the test rows", "linear_accuracy_test_selected", 1, TEST_SELECTED),
+    ("Balanced accuracy", "balanced_accuracy", 1, "Mean recall over the classes of the test rows, in %."),
+    (
+        "kNN",
+        "knn_accuracy",
+        1,
+        "Test accuracy in % of a majority vote among the nearest training rows by cosine similarity.",
+    ),
+    (
+        "Training rows",
+        "train_accuracy",
+        1,
+        "Accuracy of the chosen probe on its own training rows, in %. A regulariser should narrow the distance to\n"
+        "the test rows.",
+    ),
+    (
+        "1 % of the labels",
+        "linear_accuracy_1_percent",
+        1,
+        "Test accuracy in % of a probe trained with the labels of 1 % of the training rows (without validation rows),\n"
+        "at least one per class. Its rate is chosen on all validation rows. Supervised encoders were trained with the\n"
+        "labels of all training rows.",
+    ),
+    ("10 % of the labels", "linear_accuracy_10_percent", 1, "The same with 10 % of the labels."),
+    (
+        "Spread of the features",
+        "feature_std",
+        2,
+        "Standard deviation of the normalised test features: 1 = isotropic, 0 = collapsed.",
+    ),
+    (
+        "Effective rank of the features",
+        "effective_rank",
+        1,
+        "exp of the entropy of the singular values of the centred test features.",
+    ),
+    (
+        "Alignment",
+        "alignment",
+        2,
+        "Mean squared distance between the normalised features of two augmented views of a test row; 0 = the views do\n"
+        "not matter. All encoders of a data set get the same views.",
+    ),
+    (
+        "Uniformity",
+        "uniformity",
+        2,
+        "log of the mean over pairs of test rows of exp(-2 · squared distance) of their normalised features: 0 = all\n"
+        "features equal, -4 = spread over the sphere.",
+    ),
+    (
+        "Fréchet distance",
+        "frechet_distance",
+        2,
+        "Distance × 100 between Gaussians fitted to the normalised features of training and test rows. It shrinks\n"
+        "with the spread of the features, too: an untrained encoder can have the lowest.",
+    ),
+]
+DATA = "Rows of each data set. Validation rows `of them` are training rows on which choices are made."
+EPOCHS = "Training length of each cell in epochs."
+PLOTS = """\
+## Plots
+
+![Gains with 95 % intervals](gains.png)
+
+![Loss and kNN over epochs](curves.png)
+"""
+
+
+def _sections(study: Study) -> dict[str, tuple[str, str]]:
+    """Return explanation and table of every section, by its title; a section without a table is left out."""
+    results = study.results.assign(frechet_distance=100 * study.results.frechet_distance)
+    main = "\n".join(filter(None, [metric_table(results), torch_note(study.origins)]))
+    added = "\n".join(filter(None, [gain_table(results), gain_sentence(results)]))
+    return {
+        "Linear evaluation": (LINEAR + collapse_note(results), main),
+        "What mixing adds": (" ".join(filter(None, [GAINS, supervised_note(results)])), added),
+        "Transfer": (
+            "Linear evaluation on another data set than the encoder was trained on, test top-1 in %.",
+            transfer_table(study.transfers),
+        ),
+        **{title: (text, metric_table(results, metric, digits)) for title, metric, digits, text in METRIC_TABLES},
+        "Data": (DATA, data_table(study.cards)),
+        "Epochs": (EPOCHS, epochs_table(results)),
+    }
+
+
+def results_page(name: str, study: Study) -> str:
+    """Return the whole of results.md; nothing in it depends on a machine or on how long anything took."""
+    numbers = list(study.results.seed.unique())
+    ran = f"{seeds(len(numbers))} ({', '.join(map(str, numbers))})"
+    how = f"trained {trained_with(layout(study.results).augmentations)}"
+    parts = [
+        f"# Results\n\nStudy `{name}`, made by `dvc repro`: {how}; {ran}.\n"
+        "Every training is a row of [results.csv](results.csv).\n"
+    ]
+    parts += [f"## {title}\n\n{text}\n\n{table}" for title, (text, table) in _sections(study).items() if table]
+    return "\n".join([*parts, PLOTS])
+
+
+def readme_block(results: pd.DataFrame) -> str:
+    """Return what the README shows of a study."""
+    table, counts = metric_table(results), gain_sentence(results)
+    shown = (
+        f"Linear evaluation, test top-1 in %, mean ± standard deviation, {seeds(results.seed.nunique())},\n"
+        f"trained {trained_with(layout(results).augmentations)}:"
+    )
+    return f"{shown}\n\n{table}" + (f"\n{counts}" if counts else "")

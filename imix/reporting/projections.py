@@ -1,0 +1,49 @@
+"""Draw the test features of a data set's encoders in two dimensions."""
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from imix.reporting.titles import cell_title
+
+Column = tuple[str, str, str]  # augmentation, method, mix
+
+
+def project(features: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
+    """Return the t-SNE (N, 2) of features (N, D). ``perplexity`` is cut to a third of N, which t-SNE needs."""
+    from sklearn.manifold import TSNE
+
+    perplexity = min(perplexity, len(features) / 3)
+    return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(features)
+
+
+def plot(points: dict[Column, np.ndarray], labels: np.ndarray, classes: list[str], title: str) -> Figure:
+    """Plot the points (N, 2) of every encoder in a panel, coloured by class (N,).
+
+    Methods are rows; augmentations and their mixes are columns.
+    """
+    methods = list(dict.fromkeys(method for _, method, _ in points))
+    columns = list(dict.fromkeys((augmentation, mix) for augmentation, _, mix in points))
+    several = len({augmentation for augmentation, _ in columns}) > 1
+    size = (4 * len(columns), 3.6 * len(methods))
+    figure, grid = plt.subplots(len(methods), len(columns), figsize=size, squeeze=False, layout="constrained")
+    for panels, method in zip(grid, methods, strict=True):
+        for panel, (augmentation, mix) in zip(panels, columns, strict=True):
+            _panel(panel, points[augmentation, method, mix], labels, classes)
+            panel.set_title(cell_title(method, mix) + (f", {augmentation}" if several else ""), fontsize=10)
+    figure.suptitle(f"{title}, n = {len(labels)} rows", fontsize=10)
+    if len(classes) <= 20:
+        legend = grid[0, 0].get_legend_handles_labels()
+        figure.legend(*legend, loc="outside lower center", fontsize=8, ncols=6, markerscale=3)
+    return figure
+
+
+def _panel(panel: Axes, points: np.ndarray, labels: np.ndarray, classes: list[str]) -> None:
+    palette = plt.get_cmap("tab20")
+    for number, name in enumerate(classes):
+        chosen = points[labels == number]
+        if len(chosen):  # a class can have no test rows, as silence has
+            panel.scatter(chosen[:, 0], chosen[:, 1], s=4, color=palette(number % 20), label=name)
+    panel.set_xticks([])
+    panel.set_yticks([])

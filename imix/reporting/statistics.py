@@ -1,0 +1,139 @@
+"""Average metrics over seeds and compare mixing with plain training, seed by seed."""
+
+import math
+from typing import Any, NamedTuple
+
+import pandas as pd
+from scipy.special import stdtrit
+
+from imix.reporting.titles import BASELINE, SUPERVISED
+
+CELL = ["dataset", "augmentation", "method", "mix"]  # the columns that name a cell
+MOST_BEST = 4  # data sets up to which metrics.json has the best accuracy of each
+
+
+class Spread(NamedTuple):
+    """A mean over n values, their standard deviation, and the half width of its 95 % interval (Student's t)."""
+
+    mean: float
+    std: float
+    half: float
+    n: int
+
+    @property
+    def decided(self) -> bool:
+        """Whether the interval excludes zero. Seeds that agree to the last digit give no interval."""
+        return self.std > 0 and abs(self.mean) > self.half
+
+
+class Gain(NamedTuple):
+    """The points of linear accuracy that a mix adds to plain training."""
+
+    dataset: str
+    augmentation: str
+    method: str
+    mix: str
+    points: Spread
+
+
+class Layout(NamedTuple):
+    """What a table of results contains, in the order of its rows."""
+
+    datasets: list[str]
+    augmentations: list[str]
+    baselines: list[str]
+    columns: list[tuple[str, str]]  # method and mix of every training, the supervised ones first
+
+    @property
+    def rows(self) -> list[tuple[str, str]]:
+        """Data set and augmentation of every row of a table."""
+        return [(dataset, augmentation) for dataset in self.datasets for augmentation in self.augmentations]
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods that train without labels."""
+        return list(dict.fromkeys(method for method, _ in self.columns if method != SUPERVISED))
+
+
+def spread(values: "pd.Series[float]") -> Spread:
+    """Return mean, sample standard deviation and interval; the last two are NaN for one value."""
+    n = len(values)
+    std = float(values.std(ddof=1)) if n > 1 else math.nan
+    half = float(stdtrit(n - 1, 0.975)) * std / math.sqrt(n) if n > 1 else math.nan
+    return Spread(float(values.mean()), std, half, n)
+
+
+def spreads(results: pd.DataFrame, metric: str) -> dict[tuple[str, str, str, str], Spread]:
+    """Return one metric of every cell over its seeds, by data set, augmentation, method and mix."""
+    return {cell: spread(values) for cell, values in results.groupby(CELL, sort=False)[metric]}
+
+
+def layout(results: pd.DataFrame) -> Layout:
+    """Return what the results contain. Orders are those of the rows, which are the grid's."""
+    trained = results[results.method != BASELINE]
+    columns = list(trained[["method", "mix"]].drop_duplicates().itertuples(index=False, name=None))
+    return Layout(
+        list(results.dataset.unique()),
+        list(trained.augmentation.unique()),
+        list(results[results.method == BASELINE].mix.unique()),
+        sorted(columns, key=lambda column: column[0] != SUPERVISED),
+    )
+
+
+def gains(results: pd.DataFrame) -> list[Gain]:
+    """Return what every mix adds to plain training of the same data set, augmentation, method and seed.
+
+    Both trainings of a pair share their first weights, order of rows and views. The interval is
+    therefore that of paired differences.
+    """
+    cells = results[results.method != BASELINE].pivot_table(
+        index=["dataset", "augmentation", "method", "seed"], columns="mix", values="linear_accuracy", sort=False
+    )
+    if "none" not in cells.columns:
+        return []
+    differences = cells.drop(columns="none").sub(cells["none"], axis="index")
+    found = [
+        Gain(*cell, mix, spread(points.dropna()))
+        for cell, chosen in differences.groupby(level=["dataset", "augmentation", "method"], sort=False)
+        for mix, points in chosen.items()
+    ]
+    return [gain for gain in found if gain.points.n]
+
+
+def counted(found: list[Gain]) -> list[Gain]:
+    """Return the gains that a summary counts: i-Mix regularises training without labels."""
+    return [gain for gain in found if gain.method != SUPERVISED]
+
+
+def mean_gain(found: list[Gain]) -> float:
+    """Return the mean over all comparisons, in points; never -0.0."""
+    return round(sum(gain.points.mean for gain in found) / len(found), 3) + 0.0
+
+
+def decided(found: list[Gain]) -> tuple[int, int]:
+    """Return how many gains, and how many losses, have an interval that excludes zero."""
+    signs = [gain.points.mean > 0 for gain in found if gain.points.decided]
+    return sum(signs), len(signs) - sum(signs)
+
+
+def summary(results: pd.DataFrame) -> dict[str, Any]:
+    """Return at most ten values for `dvc metrics show`.
+
+    They are the mean gain per augmentation, the counts of comparisons, and, for at most four data
+    sets, the accuracy of the best cell of a data set (mean over seeds) among those trained without labels.
+    """
+    found, shape = counted(gains(results)), layout(results)
+    by_augmentation = {name: [gain for gain in found if gain.augmentation == name] for name in shape.augmentations}
+    up, down = decided(found)
+    values: dict[str, Any] = {
+        "mean_gain": {name: mean_gain(chosen) for name, chosen in by_augmentation.items() if chosen},
+        "decided": {"gains": up, "losses": down},
+        "comparisons": len(found),
+    }
+    if len(shape.datasets) <= MOST_BEST:
+        unlabelled = spreads(results[~results.method.isin([BASELINE, SUPERVISED])], "linear_accuracy")
+        values["best"] = {
+            dataset: round(max(value.mean for cell, value in unlabelled.items() if cell[0] == dataset), 3)
+            for dataset in shape.datasets
+        }
+    return values

@@ -1,0 +1,42 @@
+"""Write the files of a report. Each function writes a fixed list of files and removes none."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from imix.files import write_bytes, write_json
+from imix.reporting import ablations, page, plots
+from imix.reporting.results import Study, csv_bytes
+from imix.reporting.statistics import summary
+
+
+def write_study(folder: Path, study: Study, record: Mapping[str, Any], costs: Mapping[str, Any]) -> None:
+    """Write the report of a study, whose name is the folder's.
+
+    Files: results.csv, transfer.csv, results.md, settings.json, metrics.json, gains.png, gains.svg,
+    curves.png, curves.svg; and cost.json, the only one that a rerun may change.
+
+    Args:
+        record: what the results were made with (`results.record`). costs: what they took (`cost.collect`).
+    """
+    write_bytes(folder / "results.csv", csv_bytes(study.results))
+    write_bytes(folder / "transfer.csv", csv_bytes(study.transfers))
+    write_bytes(folder / "results.md", page.results_page(folder.name, study).encode())
+    write_json(folder / "settings.json", record)
+    write_json(folder / "metrics.json", summary(study.results))
+    plots.write(plots.plot_gains(study.results), folder / "gains.png")
+    plots.write(plots.plot_curves(study.histories), folder / "curves.png")
+    write_json(folder / "cost.json", costs)
+
+
+def write_ablation(folder: Path, asked: ablations.Asked, table: pd.DataFrame, methods: Sequence[str]) -> None:
+    """Write ``<name>.csv``, ``.md``, ``.png`` and ``.svg`` of an ablation.
+
+    Args:
+        methods: those of the grid, which fix the colours.
+    """
+    write_bytes(folder / f"{asked.name}.csv", csv_bytes(table))
+    write_bytes(folder / f"{asked.name}.md", ablations.page(asked, table).encode())
+    plots.write(ablations.plot(table, asked.axis, methods), folder / f"{asked.name}.png")

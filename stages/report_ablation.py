@@ -1,0 +1,21 @@
+"""Write the table and plot of one ablation: reports/ablations/<ablation>.md, .csv, .png and .svg; no other file."""
+
+from imix import paths
+from imix.errors import exit_cleanly
+from imix.reporting import ablations, writing
+from imix.settings import files
+from stages import REPORTS, announce, arguments
+
+
+def main() -> None:
+    """Report on one ablation."""
+    name = arguments(__doc__, "ablation").ablation
+    asked = ablations.Asked(**files.read("ablations", name, "asked")["settings"])
+    folder = REPORTS / "ablations"
+    announce(f"report_ablation {name}", "table and plot", folder / f"{name}.md")
+    table = ablations.collect(asked, paths.DATA / "ablations" / name)
+    writing.write_ablation(folder, asked, table, files.read("grid")["settings"]["methods"])
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)
