@@ -12,7 +12,7 @@ from imix.files import write_json
 from imix.methods import base
 from imix.pretraining import Training
 
-STEPS, SECONDS = 3, 0.3  # the fewest timed steps, and their fewest seconds
+STEPS, SECONDS = 3, 0.3  # at least so many steps are timed, and for so long
 LARGEST = 1e11  # operations of a timed step: of a larger one, a part of the batch is timed
 FREE = {"epochs", "learning_rate", "warmup_epochs", "schedule", "milestones", "knn_every", "fraction", "alpha"}
 
@@ -31,45 +31,36 @@ def noise(kind: str, form: Form, size: int, device: torch.device) -> Dataset:
     )  # fmt: skip
 
 
-class Machine:
-    """This machine; or a device that does ``rate`` operations a second, and nothing is timed."""
+def rate(kind: str, method: str, settings: base.Settings, form: Form, operations: float, device: torch.device) -> float:
+    """Return the operations a second of a training's steps, views included.
 
-    def __init__(self, device: torch.device, rate: float | None = None) -> None:
-        self.device, self.fixed, self.path = device, rate, store.root() / "timings.json"
-        self.known: dict[str, float] = {}
-        with suppress(OSError, ValueError, TypeError):  # missing or damaged: timed again
-            self.known |= json.loads(self.path.read_text())
-
-    def rate(self, kind: str, method: str, settings: base.Settings, form: Form, operations: float) -> float:
-        """Return the operations a second of a training's steps, views included.
-
-        Args:
-            kind: the domain. form: of the rows. operations: of one step.
-        """
-        if self.fixed:
-            return self.fixed
-        chosen = [method, settings.model_dump(exclude=FREE), form.shape, form.classes]
-        key = identity.digest([chosen, identity.training_code(method, kind), runtime.rounding(self.device)])
-        if not isinstance(self.known.get(key), float):
-            share = min(1.0, LARGEST / operations)
-            size = max(2, int(settings.batch_size * share) // settings.groups) * settings.groups
-            small = settings.model_copy(update={"batch_size": size, "fraction": 1.0})
-            training = Training(noise(kind, form, size, self.device), method, small, 0)
-            self.known[key] = operations * size / settings.batch_size / step_seconds(training)
-            write_json(self.path, self.known)
-        return self.known[key]
+    Args:
+        kind: the domain. form: of the rows. operations: of one step.
+    """
+    path, known = store.root() / "timings.json", {}
+    with suppress(OSError, ValueError, TypeError):  # missing or damaged: timed again
+        known |= json.loads(path.read_text())
+    what = [method, settings.model_dump(exclude=FREE), form.shape, form.classes]
+    key = identity.digest([what, identity.training_code(method, kind), runtime.rounding(device)])
+    if not isinstance(known.get(key), float):
+        share = min(1.0, LARGEST / operations)
+        size = max(2, int(settings.batch_size * share) // settings.groups) * settings.groups
+        small = settings.model_copy(update={"batch_size": size, "fraction": 1.0})
+        training = Training(noise(kind, form, size, device), method, small, 0)
+        known[key] = operations * size / settings.batch_size / step_seconds(training)
+        write_json(path, known)
+    return known[key]
 
 
 def step_seconds(training: Training) -> float:
-    """Return the median seconds of a step; on a processor, without what other programs took from one thread."""
-    taken: list[float] = []
-    while len(taken) <= STEPS or sum(taken) < SECONDS:
-        started, busy = time.perf_counter(), time.process_time()
+    """Return the mean seconds of a step after a first one; on one thread, without what other programs took from it."""
+    clock = time.process_time if training.device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+    started, count = 0.0, -1
+    while count < STEPS or clock() - started < SECONDS:
         training.step_loss(torch.randperm(training.settings.batch_size)).backward()
         training.optimiser.step()  # at its first rate, 0: the weights stay as they are
         training.optimiser.zero_grad()
-        if training.device.type == "cuda":
-            torch.cuda.synchronize(training.device)
-        passed = time.perf_counter() - started
-        taken.append(min(passed, time.process_time() - busy) if training.device.type == "cpu" else passed)
-    return sorted(taken[1:])[len(taken) // 2 - 1]  # the first one warms up
+        training.check()  # waits for the device
+        count += 1
+        started = started if count else clock()
+    return (clock() - started) / count
