@@ -66,7 +66,7 @@ def fetch(archive: Archive, checksum: Checksum, folder: Path) -> None:
     - no mirror: the stored archive is used.
 
     Every use of an unchecked archive prints a line saying which file is used. On a file system
-    without locks, two fetches of one archive at once may download it twice; a warning says so.
+    without locks a warning is printed: two fetches of one archive must not run at once there.
 
     Args:
         archive: what to fetch.
@@ -130,7 +130,7 @@ def _stored(stored: Path, wanted: str | None) -> tuple[str, str] | None:
         return None if _differs(stored, found) else found
     if wanted in found:
         return found
-    _say(f"{_refused(stored, stored, wanted, found)}; obtaining it anew")
+    _say(f"{_refused(stored, stored, wanted, found)}; fetching it again")
     return None
 
 
@@ -172,7 +172,8 @@ def _remote_size(url: str) -> int | None:
         # identity: the size of the file itself, not of a compressed transfer
         headers = {"Accept-Encoding": "identity"}
         answer = requests.head(url, allow_redirects=True, timeout=SECONDS, headers=headers)
-        return int(answer.headers["Content-Length"]) if answer.ok else None
+        # some servers name a size of 0 where they know none
+        return int(answer.headers["Content-Length"]) or None if answer.ok else None
     except (OSError, KeyError, ValueError):
         return None
 
@@ -290,6 +291,25 @@ def reading(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: damaged ({error})") from None
 
 
+class Member(tarfile.TarInfo):
+    """A member whose damaged header is an error: tarfile takes it for the end of the archive."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "Member":
+        """Return the next member.
+
+        Raises:
+            tarfile.EOFHeaderError: the end marker, which the caller expects.
+            tarfile.ReadError: no header, or a damaged one.
+        """
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"{error} at byte {archive.offset} of the unpacked archive") from None
+
+
 def members(path: Path) -> Iterator[tuple[str, bytes]]:
     """Yield names and contents of the files in a tar.gz, in its order; nothing is written to disk.
 
@@ -300,7 +320,7 @@ def members(path: Path) -> Iterator[tuple[str, bytes]]:
             these, tar programs keep the last, and a reader might keep either.
     """
     seen = set()
-    with reading(path), gzip.open(path) as content, tarfile.open(fileobj=content, mode="r|") as archive:
+    with reading(path), gzip.open(path) as content, tarfile.open(fileobj=content, mode="r|", tarinfo=Member) as archive:
         for member in archive:
             name = PurePosixPath(member.name.replace("\\", "/"))
             if name.is_absolute() or ".." in name.parts:

@@ -285,8 +285,9 @@ def column_statistics(numbers: NDArray[Any]) -> tuple[NDArray[np.float32], NDArr
     The deviation of a constant column is 1, so that it is standardised to zero.
     """
     exact = numbers.astype(np.float64)
-    std = exact.std(0)
-    return exact.mean(0).astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
+    with np.errstate(invalid="ignore"):  # of infinite numbers, which `save` refuses by row and column
+        mean, std = exact.mean(0), exact.std(0)
+    return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
 
 
 # --- raw files

@@ -10,13 +10,43 @@ import torch
 from safetensors.numpy import load as load_numpy
 from safetensors.numpy import save as save_numpy
 
-from imix import settings
-from imix.datasets import Splits, fetch_from_package, load, mnist, save, segment, spoken, stratified
+from imix import plugins
+from imix.dataset import (
+    SPLITS,
+    Form,
+    Splits,
+    check_checksums,
+    fetch_from_package,
+    load,
+    nested_rows,
+    random_rows,
+    stratified,
+    write_checksums,
+)
+from imix.dataset import save as save_splits
+from imix.datasets import cifar10, cifar100, covtype, mnist, segment, speech_commands, spoken
 from imix.errors import UserError
-from imix.evaluation import accuracy, balanced_accuracy
-from imix.settings import SpokenRows, SpokenSource
+from imix.schema import validated
 
 CPU = torch.device("cpu")
+SOURCES = ("cifar10", "cifar100", "covtype", "mnist", "segment", "speech_commands", "spoken")
+DIGITS = mnist.Source(name="mnist"), mnist.Rows(train=1000, validation=0.25, test=3000, canvas=32, seed=0)
+REGIONS = segment.Source(name="segment"), segment.Rows(train=1250, validation=0.2, test=836, seed=0)
+VOICES = spoken.Source(name="spoken", seed=0, voices={"train": 160, "validation": 30, "test": 70}, words=12)
+SILENCE = spoken.Rows(silence=0.1)
+
+
+def save(splits, folder, kind="tabular", origin="a test", **facts):
+    save_splits(splits, folder, kind, origin, facts)
+
+
+def of_form(splits):
+    """The form that what was read has."""
+    rows = splits.inputs["train"]
+    counts = {split: len(splits.labels[split]) for split in SPLITS}
+    counts["train"] += counts["validation"] * splits.carved
+    facts = {"column_groups": splits.column_groups, "numbers": splits.numbers, "carved": splits.carved}
+    return Form(**counts, classes=len(splits.classes), shape=rows.shape[1:], dtype=str(rows.dtype), **facts)
 
 
 def small(**changes):
@@ -36,11 +66,15 @@ def small(**changes):
 
 
 def test_mnist(tmp_path):
-    source, rows = settings.data(settings.load(), "mnist")
+    source, rows = DIGITS
     mnist.fetch(source, tmp_path)
     splits = mnist.read(source, rows, tmp_path)
     assert {s: x.shape for s, x in splits.inputs.items()} == {
-        "train": (750, 1, 32, 32), "validation": (250, 1, 32, 32), "test": (3000, 1, 32, 32)}  # fmt: skip
+        "train": (750, 1, 32, 32),
+        "validation": (250, 1, 32, 32),
+        "test": (3000, 1, 32, 32),
+    }
+    assert mnist.form(source, rows) == of_form(splits) and mnist.form(source, rows).fit == 750
     assert np.bincount(splits.labels["test"]).tolist() == [300] * 10
     training = np.concatenate([splits.inputs["train"], splits.inputs["validation"]]) / 255
     assert splits.mean == pytest.approx(training.mean()) and splits.std == pytest.approx(training.std())
@@ -48,7 +82,7 @@ def test_mnist(tmp_path):
 
 
 def test_digits_stand_anywhere_and_whole(tmp_path):
-    source, rows = settings.data(settings.load(), "mnist")
+    source, rows = DIGITS
     mnist.fetch(source, tmp_path)
     centred = mnist.read(source, rows.model_copy(update={"canvas": 28}), tmp_path).inputs["test"]
     placed = mnist.read(source, rows, tmp_path).inputs["test"]
@@ -64,14 +98,15 @@ def test_digits_stand_anywhere_and_whole(tmp_path):
 
 
 def test_segment_drops_repeated_rows(tmp_path):
-    source, rows = settings.data(settings.load(), "segment")
+    source, rows = REGIONS
     segment.fetch(source, tmp_path)
     splits = segment.read(source, rows, tmp_path)
+    assert segment.form(source, rows) == of_form(splits)
     everything = np.concatenate(list(splits.inputs.values()))
     assert everything.shape == (2086, 18) and len(np.unique(everything, axis=0)) == 2086
     assert splits.classes == ["brickface", "cement", "foliage", "grass", "path", "sky", "window"]
     training = np.concatenate([splits.inputs["train"], splits.inputs["validation"]])
-    assert np.allclose(splits.mean, training.mean(0), rtol=1e-4) and sum(splits.column_groups) == 18
+    assert np.allclose(splits.mean, training.mean(0), rtol=1e-4) and splits.column_groups == (2, 6, 10)
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +116,11 @@ def speech(tmp_path_factory):
     import sys
     import time
 
-    source = SpokenSource(name="spoken", seed=1, voices={"train": 20, "validation": 2, "test": 3}, words=11)
-    code = ("import sys; from pathlib import Path; from imix.datasets import spoken; from imix.settings import SpokenSource\n"
-            "spoken.fetch(SpokenSource.model_validate_json(sys.argv[1]), Path(sys.argv[2]))")  # fmt: skip
+    source = spoken.Source(name="spoken", seed=1, voices={"train": 20, "validation": 2, "test": 3}, words=11)
+    code = (
+        "import sys; from pathlib import Path; from imix.datasets import spoken\n"
+        "spoken.fetch(spoken.Source.model_validate_json(sys.argv[1]), Path(sys.argv[2]))"
+    )
     folders = [tmp_path_factory.mktemp("speech") for _ in range(2)]
     for folder in folders:
         time.sleep(1.1)  # the library seeds its breath noise by the clock, in seconds
@@ -99,8 +136,9 @@ def test_speech_is_the_same_bytes_in_another_process(speech):
 
 def test_speech_rows(speech):
     source, (folder, _) = speech
-    splits = spoken.read(source, SpokenRows(silence=0.1), folder)
+    splits = spoken.read(source, SILENCE, folder)
     assert {s: len(x) for s, x in splits.labels.items()} == {"train": 220 + 24, "validation": 22 + 2, "test": 33}
+    assert spoken.form(source, SILENCE) == of_form(splits)
     assert splits.classes[:2] == ["unknown", "silence"] and not (splits.labels["test"] == 1).any()
     for clips, labels in zip(splits.inputs.values(), splits.labels.values(), strict=True):
         assert clips.shape[1:] == (16000,) and clips.dtype == np.int16
@@ -110,7 +148,7 @@ def test_speech_rows(speech):
 
 
 def test_no_voice_crosses_the_splits():
-    source, _ = settings.data(settings.load(), "spoken")
+    source = VOICES
     utterances = spoken.script(source, spoken.Synthesiser().variants())
     timbres = {s: {u.voice.split("+")[1] for u in utterances if u.split == s} for s in ("train", "validation", "test")}
     assert not timbres["train"] & timbres["test"] and not timbres["train"] & timbres["validation"]
@@ -130,6 +168,161 @@ def test_stratified_is_disjoint_proportional_and_nested_in_the_seed():
         stratified(labels, {"train": 101}, 0, "here")
 
 
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"train": 100},
+        {"train": 60, "test": 40},
+        {"train": 0, "test": 40},
+        {"train": 100, "test": 0},
+        {"train": 98},
+        {"train": 2},
+        {"train": 1},
+        {"train": 50, "validation": 49, "test": 1},
+        {"train": 3, "validation": 3, "test": 3},
+    ],
+)
+def test_stratified_gives_any_size(sizes):
+    """All rows, none, fewer than classes, or fewer than classes left."""
+    labels = np.repeat([0, 1, 2], [50, 30, 20])
+    chosen = stratified(labels, sizes, 3, "here")
+    assert {split: len(rows) for split, rows in chosen.items()} == sizes
+    rows = np.concatenate(list(chosen.values()))
+    assert len(set(rows.tolist())) == len(rows) and set(rows.tolist()) <= set(range(100)) and rows.dtype == np.int64
+
+
+def test_stratified_says_which_class_has_too_few_rows():
+    with pytest.raises(
+        UserError, match=r"here: 10 of 21 rows cannot be chosen with classes in proportion \(.*only 1 member"
+    ) as error:
+        stratified(np.repeat([0, 1, 2], [10, 10, 1]), {"train": 10}, 0, "here")
+    assert "\n" not in str(error.value)
+
+
+def test_random_rows():
+    rows = random_rows(1200, 100, 0)
+    assert rows.shape == (100,) and rows.dtype == torch.int64 and (rows.diff() > 0).all() and rows.max() < 1200
+    assert len(set((rows % 12).tolist())) == 12 and (rows == random_rows(1200, 100, 0)).all()
+    assert not torch.equal(rows, random_rows(1200, 100, 1))
+    assert random_rows(5, 5, 0).tolist() == random_rows(5, 9, 0).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_nested_rows():
+    labels = torch.arange(100) % 3
+    small, large = nested_rows(labels, 0.01, 0), nested_rows(labels, 0.5, 0)
+    assert set(labels[small].tolist()) == {0, 1, 2} and len(large) == 51 and set(small.tolist()) <= set(large.tolist())
+
+
+# --- forms
+
+
+def test_every_source_declares_what_is_known_of_it():
+    assert tuple(plugins.names("datasets")) == SOURCES
+    for name in SOURCES:
+        module = plugins.find("datasets", name)
+        assert module.KIND in plugins.names("views") and len(set(module.CLASSES)) == len(module.CLASSES)
+        assert module.ORIGIN and "\n" not in module.ORIGIN
+        assert ("checksum" in module.Source.model_fields) == (module.ARCHIVE is not None)
+        if module.ARCHIVE:
+            assert module.Source(name=name).checksum == "official" and module.ARCHIVE.file in module.ORIGIN
+        if module.KIND == "tabular":
+            assert sum(module.COLUMN_GROUPS) >= module.NUMBERS > 0
+
+
+@pytest.mark.parametrize("checksum", ["sha256:12", "md5:" + "g" * 32, "none", 3, ""])
+def test_checksums_are_of_a_form(checksum):
+    with pytest.raises(UserError, match=r'checksum = .*must be official, "sha256:...".*or null for no check'):
+        validated(cifar10.Source, {"name": "cifar10", "checksum": checksum}, "params.yaml")
+
+
+def parts(module, checksum="official", **changes):
+    chosen = {"train": None, "validation": 0.2, "test": None, "seed": 0} | changes
+    if module is covtype:
+        chosen["standardise"] = "train"
+    return module.form(module.Source(name=module.__name__.split(".")[-1], checksum=checksum), module.Rows(**chosen))
+
+
+def commands(checksum="official", **changes):
+    chosen = {"silence": 0.1, "train": None, "validation": None, "test": None, "seed": 0} | changes
+    return speech_commands.form(
+        speech_commands.Source(name="speech_commands", checksum=checksum), speech_commands.Rows(**chosen)
+    )
+
+
+def test_forms():
+    assert parts(cifar10) == Form(50_000, 10_000, 10_000, 10, (3, 32, 32), "uint8")
+    assert parts(cifar100, train=4000, test=2000) == Form(4000, 800, 2000, 100, (3, 32, 32), "uint8")
+    assert parts(covtype) == Form(15_120, 3024, 565_892, 7, (54,), "float32", (10, 4, 40), 10)
+    silence = round(51_088 / 9), round(6_798 / 9)
+    assert commands() == Form(51_088 + silence[0], 6_798 + silence[1], 6_835, 12, (16_000,), "int16", carved=False)
+    assert commands().fit == commands().train and parts(cifar10).fit == 40_000
+    assert spoken.form(VOICES, SILENCE) == Form(1920 + 213, 360 + 40, 840, 12, (16_000,), "int16", carved=False)
+
+
+@pytest.mark.parametrize("checksum", [None, "md5:" + "0" * 32, "sha256:" + "0" * 64])
+def test_only_an_official_archive_is_known(checksum):
+    assert not parts(cifar10, checksum).exact and not parts(covtype, checksum, train=100).exact
+    assert parts(cifar10, checksum, train=60_000, test=20_000) == Form(60_000, 12_000, 20_000, 10, (3, 32, 32), "uint8")
+    assert not commands(checksum).exact and not commands(checksum, train=99_999).exact
+    assert commands(checksum, train=99_999, validation=10, test=10).exact and parts(cifar10).exact
+
+
+def drawn(rows, **changes):
+    return rows.model_copy(update=changes)
+
+
+@pytest.mark.parametrize(
+    "form,words",
+    [
+        (
+            lambda: mnist.form(DIGITS[0], drawn(DIGITS[1], train=3000)),
+            "rows.train + rows.test = 6000: must be at most the 5000 rows that there are",
+        ),
+        (
+            lambda: segment.form(REGIONS[0], drawn(REGIONS[1], test=837)),
+            "rows.train + rows.test = 2087: must be at most the 2086 rows",
+        ),
+        (
+            lambda: mnist.form(DIGITS[0], drawn(DIGITS[1], test=1)),
+            "rows.test = 1: must be at least 2; metrics need a spread",
+        ),
+        (
+            lambda: mnist.form(DIGITS[0], drawn(DIGITS[1], validation=0.001)),
+            "rows.validation = 0.001: puts 1 of 1000 training rows aside; must be 2",
+        ),
+        (
+            lambda: mnist.form(DIGITS[0], drawn(DIGITS[1], validation=0.995)),
+            "rows.validation = 0.995: puts 995 of 1000",
+        ),
+        (lambda: mnist.form(DIGITS[0], drawn(DIGITS[1], train=9)), "rows.validation = 0.25: puts 2 of 9"),
+        (
+            lambda: parts(cifar10, train=50_001),
+            "rows.train = 50001: must be at most the 50000 rows that there are, or null for all",
+        ),
+        (lambda: parts(cifar10, test=10_001), "rows.test = 10001: must be at most the 10000"),
+        (lambda: parts(cifar10, None, test=1), "rows.test = 1: must be at least 2"),
+        (
+            lambda: parts(cifar100, train=100),
+            "rows.validation = 0.2: puts 20 of 100 training rows aside; must be 2 or more, and leave at least one",
+        ),
+        (lambda: parts(covtype, validation=0.00005), "rows.validation = 5e-05: puts 1 of 15120 training rows aside"),
+        (lambda: commands(validation=6_799), "rows.validation = 6799: must be at most the 6798"),
+        (lambda: commands(validation=1), "rows.validation = 1: must be at least 2"),
+        (lambda: commands(test=1), "rows.test = 1: must be at least 2"),
+        (lambda: commands(train=10), "rows.train = 10: must be at least one row of each of the 11 spoken classes"),
+        (lambda: commands(silence=0.0), "rows.silence = 0.0: gives no silent clip beside 51088 training clips"),
+        (lambda: spoken.form(VOICES, spoken.Rows(silence=0.0)), "rows.silence = 0.0: gives no silent clip"),
+        (lambda: spoken.form(drawn(VOICES, words=10), SILENCE), "source.words = 10: must be at least 11"),
+    ],
+)
+def test_choices_that_cannot_be_had(form, words):
+    with pytest.raises(ValueError) as error:
+        form()
+    assert str(error.value).startswith(words) and "\n" not in str(error.value)
+
+
+# --- saving and loading
+
 NUMBERS = np.ones((6, 3), np.float32)
 
 
@@ -139,55 +332,105 @@ def with_one(value):
     return numbers
 
 
-@pytest.mark.parametrize("changes,words", [
-    (dict(inputs={"train": with_one(np.nan)}), "train row 4, column 1 is nan"),
-    (dict(inputs={"validation": with_one(np.inf)}), "validation row 4, column 1 is inf"),
-    (dict(inputs={"test": with_one(-np.inf)}), "test row 4, column 1 is -inf"),
-    (dict(classes=["a", "b", "c"]), "no training row of class 'c'"),
-    (dict(labels={"train": np.zeros(6, np.int64)}), "no training row of class 'b'"),
-    (dict(classes=["a"]), "labels must lie in 0..0"),
-    (dict(labels={"train": np.array([0, 1, 0, 1, 0, 2])}), "train labels must lie in 0..1"),
-    (dict(labels={"test": np.array([0, 1, 0, 1, 0, -1])}), "test labels must lie in 0..1"),
-    (dict(labels={"test": np.zeros(0, np.int64)}, inputs={"test": np.zeros((0, 3), np.float32)}), "no test rows"),
-    (dict(labels={"validation": np.zeros(0, np.int64)}, inputs={"validation": np.zeros((0, 3), np.float32)}), "no validation rows"),
-    (dict(labels={"validation": np.zeros(5, np.int64)}), r"validation is float32 \(6, 3\); must be float32 \(5, 3\)"),
-    (dict(inputs={"test": np.ones((6, 4), np.float32)}), r"test is float32 \(6, 4\); must be float32 \(6, 3\)"),
-    (dict(inputs={"test": np.ones((6, 3))}), r"test is float64 \(6, 3\); must be float32"),
-    (dict(std=np.array([1, 0, 1], np.float32)), "no spread to standardise by"),
-    (dict(std=np.array([1, np.nan, 1], np.float32)), "no spread to standardise by"),
-    (dict(mean=np.array([1, np.inf, 1], np.float32)), "no spread to standardise by"),
-    (dict(column_groups=(1, 1)), r"3 columns, 3 of them numbers; must be groups of \(1, 1\)"),
-    (dict(numbers=2), "3 columns, 2 of them numbers"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes,words",
+    [
+        (dict(inputs={"train": with_one(np.nan)}), "train is nan in row 4, column 1; must be finite"),
+        (dict(inputs={"validation": with_one(np.inf)}), "validation is inf in row 4, column 1"),
+        (dict(inputs={"test": with_one(-np.inf)}), "test is -inf in row 4, column 1"),
+        (dict(classes=["a", "b", "c"]), "no training row of class 'c'"),
+        (dict(labels={"train": np.zeros(6, np.int64)}), "no training row of class 'b'"),
+        (dict(classes=["a"]), "train labels are 0..1; must be 0..0"),
+        (dict(labels={"train": np.array([0, 1, 0, 1, 0, 2])}), "train labels are 0..2; must be 0..1"),
+        (dict(labels={"test": np.array([0, 1, 0, 1, 0, -1])}), "test labels are -1..1; must be 0..1"),
+        (dict(labels={"test": np.zeros(0, np.int64)}, inputs={"test": np.zeros((0, 3), np.float32)}), "no test rows"),
+        (
+            dict(labels={"validation": np.zeros(0, np.int64)}, inputs={"validation": np.zeros((0, 3), np.float32)}),
+            "no validation rows",
+        ),
+        (
+            dict(labels={"validation": np.zeros(5, np.int64)}),
+            r"validation is float32 \(6, 3\); must be float32 \(5, 3\)",
+        ),
+        (dict(inputs={"test": np.ones((6, 4), np.float32)}), r"test is float32 \(6, 4\); must be float32 \(6, 3\)"),
+        (dict(inputs={"test": np.ones((6, 3))}), r"test is float64 \(6, 3\); must be float32"),
+        (
+            dict(inputs={s: np.ones((6, 3)) for s in SPLITS}),
+            r"train is float64 \(6, 3\); must be float32 \(N, columns\)",
+        ),
+        (dict(labels={"train": np.zeros(6, np.int32)}), r"train labels are int32 \(6,\); must be int64 \(N,\)"),
+        (dict(labels={"test": np.zeros((6, 1), np.int64)}), r"test labels are int64 \(6, 1\); must be int64 \(N,\)"),
+        (dict(labels={"validation": np.zeros(6)}), "validation labels are float64"),
+        (dict(mean=np.zeros(3)), r"statistics are mean float64 \(3,\), deviation float32 \(3,\); must be float32"),
+        (dict(std=np.ones(2, np.float32)), "must be float32 of one shape"),
+        (dict(std=np.array([1, 0, 1], np.float32)), "no spread to standardise by"),
+        (dict(std=np.array([1, np.nan, 1], np.float32)), "no spread to standardise by"),
+        (dict(mean=np.array([1, np.inf, 1], np.float32)), "no spread to standardise by"),
+        (dict(column_groups=(1, 1)), r"3 columns, 3 of them numbers, 3 means; must be groups of \(1, 1\)"),
+        (dict(numbers=2), "3 columns, 2 of them numbers"),
+    ],
+)
 def test_rows_that_mean_nothing_are_refused(tmp_path, changes, words):
     splits = small()
-    changes = {name: getattr(splits, name) | value if isinstance(value, dict) else value for name, value in changes.items()}
+    changes = {
+        name: getattr(splits, name) | value if isinstance(value, dict) else value for name, value in changes.items()
+    }
     with pytest.raises(UserError, match=words) as error:
-        save(small(**changes), tmp_path, {})
+        save(small(**changes), tmp_path)
+    assert not list(tmp_path.iterdir()) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "kind,rows,words",
+    [
+        (
+            "image",
+            np.zeros((6, 32, 32, 3), np.uint8),
+            r"train is uint8 \(6, 32, 32, 3\); must be uint8 \(N, C, H, W\) with C = 1 or 3",
+        ),
+        ("image", np.zeros((6, 3, 32, 32)), r"train is float64 \(6, 3, 32, 32\); must be uint8"),
+        ("image", np.zeros((6, 3), np.float32), r"train is float32 \(6, 3\); must be uint8"),
+        ("speech", np.zeros((6, 8000), np.int16), r"train is int16 \(6, 8000\); must be int16 \(N, 16000\)"),
+        ("speech", np.zeros((6, 16_000), np.float32), r"train is float32 \(6, 16000\); must be int16"),
+        (
+            "tabular",
+            np.zeros((6, 3, 32, 32), np.float32),
+            r"train is float32 \(6, 3, 32, 32\); must be float32 \(N, columns\)",
+        ),
+        ("picture", np.zeros((6, 3), np.float32), "kind: no entry 'picture'.*image, speech, tabular"),
+    ],
+)
+def test_rows_of_another_kind_are_refused(tmp_path, kind, rows, words):
+    splits = small(inputs=dict.fromkeys(SPLITS, rows), column_groups=(), numbers=0)
+    with pytest.raises(UserError, match=f"{tmp_path}.*{words}") as error:
+        save(splits, tmp_path, kind)
     assert not list(tmp_path.iterdir()) and "\n" not in str(error.value)
 
 
 def test_a_class_may_be_missing_where_nothing_is_trained(tmp_path):
-    """Silence is never tested; the figures are those of the classes that occur."""
-    save(small(labels=small().labels | {"test": np.zeros(6, np.int64)}), tmp_path, {})
-    data = load(tmp_path, CPU)
-    predictions = torch.tensor([0, 0, 0, 1, 1, 1])
-    assert balanced_accuracy(predictions, data.test_labels) == accuracy(predictions, data.test_labels) == 50
+    """Silence is never tested."""
+    save(small(labels=small().labels | {"test": np.zeros(6, np.int64)}), tmp_path)
     assert json.loads((tmp_path / "card.json").read_text())["rows_per_class"]["test"] == [6, 0]
 
 
-def test_a_constant_column_stays_at_zero(tmp_path):
-    source, rows = settings.data(settings.load(), "segment")
-    table = pd.DataFrame(np.random.default_rng(0).random((100, 18)), columns=[f"c{k}" for k in range(18)]).assign(c3=5.0)
+def test_a_constant_column_stays_at_zero(tmp_path, monkeypatch):
+    monkeypatch.setattr(segment, "CLASSES", ["a", "b"])
+    source, rows = REGIONS
+    table = pd.DataFrame(np.random.default_rng(0).random((100, 18)), columns=[f"c{k}" for k in range(18)]).assign(
+        c3=5.0
+    )
     table["category"] = np.where(np.arange(100) % 2, "a", "b")
     table.to_csv(tmp_path / segment.FILE, index=False, compression={"method": "zip", "archive_name": segment.FILE})
     splits = segment.read(source, rows.model_copy(update={"train": 60, "test": 40}), tmp_path)
     assert splits.mean[3] == 5 and splits.std[3] == 1 and splits.classes == ["a", "b"]
-    save(splits, tmp_path, {})
+    save(splits, tmp_path)
     table.loc[7, "c5"] = np.inf
     table.to_csv(tmp_path / segment.FILE, index=False, compression={"method": "zip", "archive_name": segment.FILE})
-    with pytest.raises(UserError, match=r"column 5 is inf"):
-        save(segment.read(source, rows.model_copy(update={"train": 60, "test": 40}), tmp_path), tmp_path, {})
+    with pytest.raises(UserError, match=r"is inf in row [0-9]+, column 5"):
+        save(segment.read(source, rows.model_copy(update={"train": 60, "test": 40}), tmp_path), tmp_path)
+    monkeypatch.setattr(segment, "CLASSES", ["a", "c"])
+    with pytest.raises(UserError, match=rf"{segment.FILE}: category 'b'; must be one of a, c"):
+        segment.read(source, rows, tmp_path)
 
 
 def test_clips_that_do_not_match_their_list_are_refused(speech, tmp_path):
@@ -200,21 +443,25 @@ def test_clips_that_do_not_match_their_list_are_refused(speech, tmp_path):
         (tmp_path / "clips.csv").write_text(table)
         (tmp_path / "clips.safetensors").write_bytes(save_numpy(clips | changes))
         with pytest.raises(UserError, match="do not match"):
-            spoken.read(source, SpokenRows(silence=0.1), tmp_path)
+            spoken.read(source, SILENCE, tmp_path)
 
 
 def test_saved_and_loaded(tmp_path):
     splits = small()
-    save(splits, tmp_path, {"source": {"name": "test"}})
+    save(splits, tmp_path)
     data = load(tmp_path, CPU)
     assert np.array_equal(data.train[:6].numpy(), splits.inputs["train"]) and len(data.train) == 12
+    assert data.kind == "tabular" and data.train_labels.dtype == torch.int64
+    statistics = data.statistics
+    assert torch.equal(statistics.mean, data.mean) and torch.equal(statistics.std, data.std)
+    assert statistics.numbers == 3 and not len(statistics.background)
     assert data.fit.data_ptr() == data.train.data_ptr()  # a view, not a copy
-    save(small(carved=False), tmp_path, {"source": {"name": "test"}})
+    save(small(carved=False), tmp_path)
     assert len(load(tmp_path, CPU).train) == 6
 
 
 def test_altered_tensors_are_refused(tmp_path):
-    save(small(), tmp_path, {})
+    save(small(), tmp_path)
     path = tmp_path / "tensors.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -240,7 +487,36 @@ def test_packages_are_checked(tmp_path):
 
 
 def test_card_says_what_is_there(tmp_path):
-    save(small(), tmp_path, {"source": {"name": "test"}})
+    save(small(), tmp_path, source={"name": "test"})
     card = json.loads((tmp_path / "card.json").read_text())
     assert card["rows"] == {"train": 6, "validation": 6, "test": 6} and card["classes"] == ["a", "b"]
+    assert card["kind"] == "tabular" and card["origin"] == "a test" and card["source"] == {"name": "test"}
     assert card["sha256"] == hashlib.sha256((tmp_path / "tensors.safetensors").read_bytes()).hexdigest()
+
+
+def test_raw_files_are_checked(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    write_checksums(tmp_path)
+    check_checksums(tmp_path)
+    (tmp_path / "b").write_text("c")
+    with pytest.raises(UserError, match=r"b: not the file that was fetched; run `dvc repro -f fetch`"):
+        check_checksums(tmp_path)
+    (tmp_path / "b").unlink()
+    with pytest.raises(UserError, match=r"cannot be read .*run `dvc repro fetch`"):
+        check_checksums(tmp_path)
+
+
+def test_damaged_raw_files_are_refused_in_one_line(tmp_path):
+    (tmp_path / mnist.FILE).write_bytes(b"no gzip")
+    (tmp_path / segment.FILE).write_bytes(b"no zip")
+    (tmp_path / "clips.safetensors").write_bytes(b"none")
+    (tmp_path / "clips.csv").write_text("")
+    for read in (
+        lambda: mnist.read(*DIGITS, tmp_path),
+        lambda: segment.read(*REGIONS, tmp_path),
+        lambda: spoken.read(VOICES, SILENCE, tmp_path),
+    ):
+        with pytest.raises(UserError, match=str(tmp_path)) as error:
+            read()
+        assert "\n" not in str(error.value)

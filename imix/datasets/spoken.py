@@ -83,7 +83,7 @@ def script(source: Source, variants: list[str]) -> list[Utterance]:
         pairs = [f"{accent}+{variant}" for variant in mine for accent in ACCENTS]
         if source.voices[split] > len(pairs):
             text = f"must be at most the {len(pairs)} voices that eSpeak NG has for this split"
-            raise UserError(f"source.voices.{split} = {source.voices[split]}: {text}")
+            raise UserError(f"params.yaml: source.voices.{split} = {source.voices[split]}: {text}")
         for voice in generator.choice(pairs, source.voices[split], replace=False):
             base_rate, base_pitch = generator.integers(130, 211), generator.integers(25, 76)
             for word in (*COMMANDS, *generator.choice(UNKNOWN, source.words - len(COMMANDS))):
