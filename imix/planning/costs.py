@@ -7,7 +7,7 @@ multiplication and an addition are two operations. Views and element-wise work a
 import math
 from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,11 @@ from imix.dataset import Form
 from imix.evaluation import ALIGNED_ROWS, FEW_LABELS, Probe
 from imix.methods import base
 from imix.schema import Strict
+
+# settings that change no operation of a step; of these, the second line's may change its time
+FREE = {"epochs", "learning_rate", "warmup_epochs", "schedule", "milestones", "knn_every", "fraction", "alpha"}
+TIMED = {"augmentation", "mix", "views", "inputmix", "shared_lam", "mix_inputs", "mix_depth", "mix_labels"}
+_steps: dict[tuple[Any, ...], tuple[float, float]] = {}
 
 
 class Encoding(NamedTuple):
@@ -86,6 +91,13 @@ class Stub(nn.Module):
 
 def step(method: str, settings: base.Settings, encoder: Encoding, classes: int) -> tuple[float, float]:
     """Return operations and bytes of one step: weights, gradients, momentum, and what the backward pass needs."""
+    key = method, encoder, classes, settings.model_dump_json(exclude=FREE | TIMED)
+    if key not in _steps:
+        _steps[key] = _step(method, settings, encoder, classes)
+    return _steps[key]
+
+
+def _step(method: str, settings: base.Settings, encoder: Encoding, classes: int) -> tuple[float, float]:
     passed, batch = {True: 0, False: 0}, settings.batch_size
     with torch.device("meta"):
         network = plugins.find("methods", method).Method(Stub(encoder.features, passed), settings, classes)

@@ -10,11 +10,11 @@ from imix import identity, runtime, store
 from imix.dataset import Dataset, Form
 from imix.files import write_json
 from imix.methods import base
+from imix.planning.costs import FREE
 from imix.pretraining import Training
 
 STEPS, SECONDS = 3, 0.3  # at least so many steps are timed, and for so long
 LARGEST = 1e11  # operations of a timed step: of a larger one, a part of the batch is timed
-FREE = {"epochs", "learning_rate", "warmup_epochs", "schedule", "milestones", "knn_every", "fraction", "alpha"}
 
 
 def noise(kind: str, form: Form, size: int, device: torch.device) -> Dataset:
