@@ -1,13 +1,17 @@
 """Choose the recipes of the default study by a rule that knows no test row: ``python -m benchmarks.recipes mnist``.
 
-For each method, every candidate trains plain and with i-Mix, augmented and clean, from seeds that the study
-does not use. Its score is the kNN accuracy on validation rows after the last epoch, averaged over those
-trainings: the same choice for plain and i-Mix. The width is chosen first, by the mean over methods of their
-best candidates; then each method's batch size, learning rate and ema; then epochs: twice as many as long as
-that adds a point or more to the mean over methods, within seconds per training (of one core).
+Every candidate trains plain and with i-Mix, augmented and clean, from a seed that the study does not use. Its
+score is the kNN accuracy on validation rows after the last epoch, averaged over those trainings: one choice for
+plain and i-Mix, augmented and clean. In this order:
 
-Writes one row per training to --out/<dataset>.csv, and prints the table of docs/recipes.md. Trainings that
-are in the store are not run again. Needs data/<dataset>/tensors, as ``dvc repro preprocess`` makes it.
+1. for each method, batch size, learning rate and ema (all combinations, at the smaller width);
+2. the width, twice as large if that adds a point to the mean over methods;
+3. epochs, twice as many as long as that adds a point to the mean over methods;
+
+2 and 3 only while a training takes no more seconds of one core than the budget.
+
+Writes one row per training to <out>/<dataset>.csv and prints what it chooses; docs/recipes.md has the outcome.
+Needs data/<dataset>/tensors, as ``dvc repro preprocess`` makes it.
 """
 
 import argparse
@@ -27,11 +31,10 @@ from imix.settings import loading, merging
 SEEDS = (1000,)
 METHODS = ("npair", "moco", "byol")
 CELLS = tuple(itertools.product(("augmented", "clean"), ("none", "imix")))
-SECONDS = {"mnist": 5.0, "diamonds": 4.0, "spoken": 8.0}  # of one core, that a training may take on average
-# what a data set's candidates differ in; ema is of methods that have one
+BUDGET = {"mnist": 6.0, "diamonds": 4.0, "spoken": 8.0}  # seconds of one core that a training may take, on average
+BATCHES, RATES, EMAS = [32, 64], [0.25, 1.0], [0.9, 0.99]  # ema: of methods that have one
 WIDTHS = {"mnist": [8, 16], "diamonds": [0.03125, 0.0625], "spoken": [8, 16]}
-BATCHES, RATES, EMAS = [32, 64], [0.25, 1.0], [0.9, 0.99]
-EPOCHS = {"mnist": 5, "diamonds": 10, "spoken": 3}  # of the candidates
+EPOCHS = {"mnist": 5, "diamonds": 10, "spoken": 3}  # of steps 1 and 2
 
 
 def settings(dataset: str, method: str, change: dict[str, Any], augmentation: str, mix: str) -> dict[str, Any]:
@@ -75,56 +78,59 @@ def run(dataset: str, candidates: list[tuple[str, dict[str, Any]]], out: Path) -
     return pd.DataFrame([row | json.loads(target.read_text()) for row, target in rows])
 
 
-def best(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+def score(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Return each candidate's mean score and seconds, the best first."""
     means = table.groupby(keys, dropna=False)[["knn_validation", "seconds"]].mean()
-    return means.sort_values("knn_validation", ascending=False)
+    return means.sort_values("knn_validation", ascending=False, kind="stable")
+
+
+def candidates(method: str, dataset: str) -> list[dict[str, Any]]:
+    """Return the combinations of step 1."""
+    emas = [{}] if method == "npair" else [{"ema": ema} for ema in EMAS]
+    fixed = {"width": WIDTHS[dataset][0], "epochs": EPOCHS[dataset]}
+    return [
+        fixed | {"batch_size": batch, "learning_rate": rate} | ema
+        for batch, rate, ema in itertools.product(BATCHES, RATES, emas)
+    ]
+
+
+def doubled(
+    dataset: str, chosen: dict[str, dict[str, Any]], key: str, values: list[Any], out: Path
+) -> tuple[Any, list[pd.DataFrame]]:
+    """Return the largest of rising values that each add a point to the one before, within the budget; and the trainings."""
+    best, before, tables = values[0], None, []
+    for value in values:
+        table = run(dataset, [(method, change | {key: value}) for method, change in chosen.items()], out)
+        mean, seconds = table["knn_validation"].mean(), table["seconds"].mean()
+        print(f"{key} {value}: kNN {mean:.2f} %, {seconds:.1f} s a training")
+        tables.append(table)
+        if before is not None and (mean < before + 1 or seconds > BUDGET[dataset]):
+            break
+        best, before = value, mean
+    return best, tables
 
 
 def main() -> None:
     """Search the recipe of one data set."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("dataset", choices=sorted(SECONDS))
+    parser.add_argument("dataset", choices=sorted(BUDGET))
     parser.add_argument("--out", type=Path, default=Path("recipes"))
     args = parser.parse_args()
-    dataset = args.dataset
-    first = []
-    for method, width, batch, rate in itertools.product(METHODS, WIDTHS[dataset], BATCHES, RATES):
-        for ema in EMAS if method != "npair" else [None]:
-            change = {"width": width, "batch_size": batch, "learning_rate": rate, "epochs": EPOCHS[dataset]}
-            first.append((method, change | ({} if ema is None else {"ema": ema})))
-    table = run(dataset, first, args.out)
-    table.to_csv(args.out / f"{dataset}.csv", index=False)
-    keys = ["width", "batch_size", "learning_rate", "ema"]
-    per_method = {method: best(table[table.method == method].assign(ema=lambda t: t.get("ema")), keys) for method in METHODS}
-    widths = {
-        width: sum(each.xs(width)["knn_validation"].max() for each in per_method.values()) / len(METHODS)
-        for width in WIDTHS[dataset]
-    }
-    width = max(widths, key=widths.__getitem__)
-    print(f"{dataset}: widths {widths}, chosen {width}")
-    chosen = {}
-    for method, each in per_method.items():
-        print(each.round(2).to_string())
-        batch, rate, ema = each.xs(width).index[0]
-        chosen[method] = {"width": width, "batch_size": int(batch), "learning_rate": float(rate)}
-        if method != "npair":
-            chosen[method]["ema"] = float(ema)
-    epochs, score, tables = EPOCHS[dataset], None, [table]
-    while True:
-        longer = run(dataset, [(method, change | {"epochs": epochs}) for method, change in chosen.items()], args.out)
-        found, seconds = longer["knn_validation"].mean(), longer["seconds"].mean()
-        print(f"epochs {epochs}: kNN {found:.2f}, {seconds:.1f} s a training")
-        print(longer.pivot_table(index=["method", "augmentation"], columns="mix", values="knn_validation").round(1).to_string())
-        tables.append(longer)
-        if score is not None and found < score + 1:
-            epochs //= 2
-            break
-        if 2 * seconds > SECONDS[dataset]:
-            break
-        epochs, score = 2 * epochs, found
-    pd.concat(tables).drop_duplicates().to_csv(args.out / f"{dataset}.csv", index=False)
-    print(f"{dataset}: epochs {epochs}, {chosen}")
+    dataset, keys = args.dataset, ["batch_size", "learning_rate", "ema"]
+    first = [(method, change) for method in METHODS for change in candidates(method, dataset)]
+    table, chosen = run(dataset, first, args.out), {}
+    for method in METHODS:
+        scores = score(table[table.method == method], keys)
+        print(f"{method}\n{scores.round(2).to_string()}")
+        values = dict(zip(keys, scores.index[0], strict=True))
+        chosen[method] = next(
+            change for _, change in first if change.items() >= {k: v for k, v in values.items() if v == v}.items()
+        )
+    width, wider = doubled(dataset, chosen, "width", WIDTHS[dataset], args.out)
+    chosen = {method: change | {"width": width} for method, change in chosen.items()}
+    epochs, longer = doubled(dataset, chosen, "epochs", [EPOCHS[dataset] * 2**k for k in range(6)], args.out)
+    pd.concat([table, *wider, *longer]).drop_duplicates().to_csv(args.out / f"{dataset}.csv", index=False)
+    print(f"{dataset}: epochs {epochs}, width {width}; {chosen}")
 
 
 if __name__ == "__main__":
