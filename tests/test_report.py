@@ -1,5 +1,6 @@
 """The reports: tables, plots and pages say what the metrics say, and the README what the reports say."""
 
+import itertools
 import json
 import math
 from dataclasses import dataclass
@@ -605,6 +606,28 @@ def test_an_ablations_table_and_plot_show_every_value(tmp_path):
     assert colour == plots.PALETTE[1]  # npair's place in the grid
 
 
+def test_an_ablation_over_epochs_draws_the_curves_of_its_longest_trainings(tmp_path):
+    wanted = asked(axis="epochs")
+    table = ablated(tmp_path, wanted)
+    for value, epochs in (("unchanged", 4), ("half", 2)):
+        for mix, seed in itertools.product(wanted.mixes, wanted.seeds):
+            lines = "".join(f"{epoch},{50 + epoch}\n" for epoch in range(1, epochs + 1))
+            write_text = f"epoch,knn_validation\n{lines}"
+            (tmp_path / "toy" / f"{value}.augmented.npair.{mix}.{seed}.csv").write_text(write_text)
+    curves = ablations.histories(wanted, tmp_path)
+    assert curves["epoch"].max() == 4 and len(curves) == 4 * 2 * 3
+    panels = ablations.plot(table, "epochs", ["npair"], curves).axes
+    assert len(panels) == 3 and list(panels[2].lines[0].get_ydata()) == [51, 52, 53, 54]
+    assert ablations.histories(asked(), tmp_path).empty
+
+
+def test_an_ablation_that_runs_nowhere_says_so(tmp_path):
+    wanted = asked(datasets=[])
+    table = ablations.collect(wanted, tmp_path)
+    writing.write_ablation(tmp_path / "out", wanted, table, ["npair"], ablations.histories(wanted, tmp_path))
+    assert ablations.NOWHERE in (tmp_path / "out" / "data_size.md").read_text()
+
+
 def test_an_ablations_axis_may_be_any_setting(tmp_path):
     table = ablated(tmp_path, asked(axis="mixing.alpha"))
     assert set(table["mixing.alpha"]) == {2.0} and set(table["epochs"]) == {5}
@@ -672,7 +695,9 @@ def block(name, text="old\n"):
 
 def test_readme_blocks_are_replaced_and_nothing_else(reports, study):
     text = readme.render("# A\n" + block("toy") + "between\n" + block("small") + "after", reports)
-    assert text.startswith("# A\n<!-- results of toy -->\n\n**Without augmentation") and text.endswith("small -->\nafter")
+    assert text.startswith("# A\n<!-- results of toy -->\n\n**Without augmentation") and text.endswith(
+        "small -->\nafter"
+    )
     assert text.count("old") == 0 and "\n<!-- end of toy -->\nbetween\n<!-- results of small -->\n" in text
     assert tables.metric_table(study.results) in text
     assert readme.render(text, reports) == text and readme.render("no block\n", reports) == "no block\n"

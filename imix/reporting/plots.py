@@ -1,7 +1,7 @@
 """The plots of a study: gains with intervals, training curves, projections. PNG and SVG, the same bytes every time."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -89,6 +89,18 @@ def _gains_panel(panel: Axes, found: list[Gain], lines: list[tuple[str, str, str
     panel.margins(y=0.2 if len(lines) < 4 else 0.05)
 
 
+def draw_curves(panel: Axes, histories: pd.DataFrame, column: str, palette: Mapping[str, str]) -> None:
+    """Draw a column of histories over epochs, a line per method and mix: mean over seeds, band least to greatest."""
+    for (method, mix), history in histories.groupby(["method", "mix"], sort=False):
+        over = history.dropna(subset=[column]).groupby("epoch")[column]
+        marker = "." if len(over) <= 20 else ""  # a line through one point is invisible
+        style = {"color": palette[method], "marker": marker, "label": cell_title(method, mix)}
+        panel.plot(over.mean(), LINES[mix], **style)
+        panel.fill_between(over.mean().index, over.min(), over.max(), color=palette[method], alpha=0.12, lw=0)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.set_xlabel("epoch")
+
+
 def plot_curves(histories: pd.DataFrame) -> Figure:
     """Plot loss and kNN accuracy over epochs, a row per data set and augmentation.
 
@@ -99,17 +111,10 @@ def plot_curves(histories: pd.DataFrame) -> Figure:
     figure, grid = plt.subplots(len(rows), 2, figsize=(10, 3 * len(rows)), squeeze=False, layout="constrained")
     for panels, (dataset, augmentation) in zip(grid, rows, strict=True):
         row = histories[(histories.dataset == dataset) & (histories.augmentation == augmentation)]
-        for (method, mix), history in row.groupby(["method", "mix"], sort=False):
-            for panel, column in zip(panels, ("loss", "knn_validation"), strict=True):
-                over = history.dropna(subset=[column]).groupby("epoch")[column]
-                marker = "." if len(over) <= 20 else ""  # a line through one point is invisible
-                style = {"color": palette[method], "marker": marker, "label": cell_title(method, mix)}
-                panel.plot(over.mean(), LINES[mix], **style)
-                panel.fill_between(over.mean().index, over.min(), over.max(), color=palette[method], alpha=0.12, lw=0)
+        for panel, column in zip(panels, ("loss", "knn_validation"), strict=True):
+            draw_curves(panel, row, column, palette)
         title, n = titled(dataset, augmentation, augmentations), row["seed"].nunique()
         for panel, what in zip(panels, ("training loss", "kNN on validation rows, %"), strict=True):
-            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-            panel.set_xlabel("epoch")
             panel.set_title(f"{title}: {what} (n = {n})", fontsize=10)
     figure.legend(*grid[0][1].get_legend_handles_labels(), loc="outside lower center", fontsize=8, ncols=4)
     return figure
