@@ -1,0 +1,125 @@
+"""Operations and memory of trainings and evaluations, counted from their settings.
+
+Networks run on torch's meta device, which computes nothing: counting takes moments whatever their size. A
+multiplication and an addition are two operations. Views and element-wise work are not counted.
+"""
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from imix import plugins
+from imix.evaluation import ALIGNED_ROWS, FEW_LABELS, Probe
+from imix.methods import base
+from imix.schema import Strict
+from imix.sources import Form
+
+# settings that change no operation of a step; of these, the second line's may change its time
+FREE = {"epochs", "learning_rate", "warmup_epochs", "schedule", "milestones", "knn_every", "fraction", "alpha"}
+TIMED = {"augmentation", "mix", "views", "inputmix", "shared_lam", "mix_inputs", "mix_depth", "mix_labels"}
+_steps: dict[tuple[Any, ...], tuple[float, float]] = {}
+
+
+class Encoding(NamedTuple):
+    """The costs of an encoder: operations and bytes of one row; bytes of the encoder itself."""
+
+    features: int  # width of the output
+    forward: float = 0.0  # operations of the forward pass
+    both: float = 0.0  # operations of the forward and the backward pass
+    kept: float = 0.0  # bytes that the forward pass keeps for the backward pass
+    weights: float = 0.0  # bytes of parameters and BatchNorm statistics
+
+
+def counted(network: nn.Module, half: bool, loss: Callable[[], Tensor]) -> tuple[float, float]:
+    """Return the operations of ``loss`` and its backward pass, and the bytes that are kept for the latter."""
+    own = {id(z.untyped_storage()): z.untyped_storage() for z in (*network.parameters(), *network.buffers())}
+    kept: dict[int, torch.UntypedStorage] = {}  # an id is unique while its storage is referenced
+
+    def note(tensor: Tensor) -> Tensor:
+        kept[id(tensor.untyped_storage())] = tensor.untyped_storage()
+        return tensor
+
+    with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(note, lambda z: z):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            value = loss()
+        value.backward()
+    return counter.get_total_flops(), sum(storage.nbytes() for key, storage in kept.items() if key not in own)
+
+
+def size(network: nn.Module) -> int:
+    """Return the bytes of parameters and buffers."""
+    return sum(z.nbytes for z in (*network.parameters(), *network.buffers()))
+
+
+@cache
+def encoding(kind: str, settings: Strict, shape: tuple[int, ...], groups: tuple[int, ...], half: bool) -> Encoding:
+    """Count one row's way through an encoder.
+
+    Args:
+        kind: the domain. settings: the encoder's. shape: of a stored row. groups: of columns. half: in bfloat16.
+    """
+    views = plugins.find("views", kind)
+    seen = views.seen(shape)
+    with torch.device("meta"):
+        network, rows = views.Encoder.make(settings, seen, groups), torch.empty(2, *seen)  # BatchNorm needs two
+    both, kept = counted(network, half, lambda: network(rows).sum())
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(rows)
+    return Encoding(network.features, counter.get_total_flops() / 2, both / 2, kept / 2, size(network))
+
+
+class Stub(nn.Module):
+    """Take the place of an encoder that is counted by itself; note the rows that pass with and without gradient."""
+
+    def __init__(self, features: int, passed: dict[bool, int]) -> None:
+        super().__init__()
+        self.features, self.passed = features, passed
+
+    def __deepcopy__(self, memo: dict) -> "Stub":
+        return Stub(self.features, self.passed)  # a key encoder's copy notes its rows in the same place
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return features without values, (N, ...) -> (N, features)."""
+        self.passed[torch.is_grad_enabled()] += len(rows)
+        return torch.empty(len(rows), self.features, device="meta", requires_grad=torch.is_grad_enabled())
+
+
+def step(method: str, settings: base.Settings, encoder: Encoding, classes: int) -> tuple[float, float]:
+    """Return operations and bytes of one step: weights, gradients, momentum, and what the backward pass needs."""
+    key = method, encoder, classes, settings.model_dump_json(exclude=FREE | TIMED)
+    if key not in _steps:
+        _steps[key] = _step(method, settings, encoder, classes)
+    return _steps[key]
+
+
+def _step(method: str, settings: base.Settings, encoder: Encoding, classes: int) -> tuple[float, float]:
+    passed, batch = {True: 0, False: 0}, settings.batch_size
+    with torch.device("meta"):
+        network = plugins.find("methods", method).Method(Stub(encoder.features, passed), settings, classes)
+        keys = torch.zeros(batch, dtype=torch.int64) if network.supervised else torch.empty(batch, 1)
+        anchors, own = torch.empty(batch, 1), torch.arange(batch)
+    half, generator = settings.precision == "bfloat16", torch.Generator()
+    operations, kept = counted(network, half, lambda: network(anchors, keys, generator)(own).mean())
+    encoders = sum(isinstance(module, Stub) for module in network.modules())  # a key encoder is another one
+    weights = size(network) + encoders * encoder.weights
+    weights += 2 * (encoder.weights + sum(p.nbytes for p in network.parameters() if p.requires_grad))
+    operations += passed[True] * encoder.both + passed[False] * encoder.forward
+    directions = 2 if settings.symmetric else 1
+    return directions * operations, weights + directions * (kept + passed[True] * encoder.kept)
+
+
+def evaluation(encoder: Encoding, form: Form, probe: Probe) -> tuple[float, float]:
+    """Return operations of features, probes and neighbours, and bytes of features: `imix.evaluation.evaluate`."""
+    stored = form.train * (1 + probe.copies) + (0 if form.carved else form.validation) + form.test
+    sizes = [form.fit, *(math.ceil(form.fit * share) for share in FEW_LABELS.values())] + [form.train] * form.carved
+    predicted = form.train + (1 + len(FEW_LABELS)) * (form.validation + form.test)
+    # an epoch of a probe computes logits and a gradient
+    probes = (encoder.features + 1) * form.classes * len(probe.rates) * (4 * probe.epochs * sum(sizes) + 2 * predicted)
+    encoded = (stored + 2 * min(ALIGNED_ROWS, form.test)) * encoder.forward
+    operations = encoded + probes + 2 * encoder.features * form.train * form.test
+    return operations, 4 * encoder.features * stored + encoder.weights
