@@ -109,7 +109,7 @@ class Prices:
         form, steps = self.data(job.dataset).form, 0
         stored = (form.fit + form.validation + form.test) * math.prod(form.shape) * np.dtype(form.dtype).itemsize
         if job.trains:
-            steps, operations, memory = _whole(job.cell.method, settings, found, encoder, operations, memory)
+            steps, operations, memory = whole(job.cell.method, settings, found, encoder, operations, memory)
         else:
             probe = Probe.model_validate(self.files[Path(job.dataset, "evaluate.json")]["settings"]["probe"])
             encoder = costs.Encoding(math.prod(form.shape)) if job.code == "raw" else encoder
@@ -127,7 +127,7 @@ class Prices:
         return settings, encoder, rate, operations, memory
 
 
-def _whole(
+def whole(
     method: str, settings: Any, found: Any, encoder: costs.Encoding, operations: float, memory: float
 ) -> tuple[int, float, float]:
     """Return steps, operations and bytes of a training, from those of a step; with the kNN that watches it."""
