@@ -46,7 +46,9 @@ def excess(longer: list[float], shorter: list[float]) -> str:
     return f"{statistics.median(shares):+.1f} % ({min(shares):+.1f} to {max(shares):+.1f})"
 
 
-def compare(label: str, pairs: int, ours: Callable[[], object], reference: Callable[[], object], rounds: int = 7) -> None:
+def compare(
+    label: str, pairs: int, ours: Callable[[], object], reference: Callable[[], object], rounds: int = 7
+) -> None:
     """Time both in turn, after one warm-up each; print how many times as fast ours is.
 
     Args:
@@ -55,7 +57,10 @@ def compare(label: str, pairs: int, ours: Callable[[], object], reference: Calla
     times = race({"ours": ours, "reference": reference}, rounds)
     mine, theirs = (pairs / statistics.median(side) for side in times.values())
     found = ratio(times["ours"], times["reference"])
-    print(f"{label}, {pairs} pairs: {found} times as fast, n = {rounds}; {mine:,.0f} against {theirs:,.0f} pairs a second", flush=True)
+    print(
+        f"{label}, {pairs} pairs: {found} times as fast, n = {rounds}; {mine:,.0f} against {theirs:,.0f} pairs a second",
+        flush=True,
+    )
 
 
 def peak() -> float:
@@ -71,6 +76,10 @@ def start() -> torch.device:
     os.environ["IMIX_DEVICE"] = "cpu"
     device = runtime.configure()
     torch.manual_seed(0)
-    threadpoolctl.threadpool_limits(torch.get_num_threads())  # the references' too: NumPy's products start threads of their own
-    print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
+    threadpoolctl.threadpool_limits(
+        torch.get_num_threads()
+    )  # the references' too: NumPy's products start threads of their own
+    print(
+        f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    )
     return device

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks import cells, race, start
-from imix.planning import counting, forms
+from imix.planning import costs
+from imix.settings import merging
 
 SIDES = (512, 1024, 2048)  # of square matrices
 CONVOLUTIONS = ((64, 32), (128, 16), (256, 8), (512, 4))  # channels and side of 3x3 ones, a ResNet's own
@@ -40,11 +41,15 @@ def case(name: str, dataset: str, size: float, batch: int, rounds: int) -> None:
     for precision in ("float32", "bfloat16"):
         cell = cells.cell(dataset, "moco", "none", size, batch_size=batch, precision=precision)
         training = cells.training(dataset, "moco", cell)
-        operations = counting.count("moco", cell, forms.form(cells.params(), dataset)).operations
-        pair, shares, peaks = cells.views(training), [], []
+        found = merging.data(cells.params(), dataset)
+        kind, form, half = found.module.KIND, found.form, precision == "bfloat16"
+        encoder = costs.encoding(kind, cell.encoder, form.shape, form.column_groups, half)
+        operations, _ = costs.step("moco", cell, encoder, form.classes)
+        shares, peaks = [], []
+        cells.still(training)
         for _ in range(rounds):
             peaks.append(peak(precision))
-            seconds = race({"step": partial(cells.step, training, pair)}, 1)["step"][0]
+            seconds = race({"step": partial(cells.step, training)}, 1)["step"][0]
             shares.append(100 * operations / seconds / max(peaks[-1].values()))
         kinds = ", ".join(f"{kind} {statistics.median(p[kind] for p in peaks) / 1e9:.0f}" for kind in peaks[0])
         print(

