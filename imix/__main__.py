@@ -32,8 +32,8 @@ Time: {time}; {workers} side by side (IMIX_WORKERS), where a stage has as many.
 Not in it: settings, fetch, preprocess, reports.
 {done}
 """
-DONE = """Left out: stages that dvc.lock has with the same command, settings, code and data, and DVC's cache with their outputs;
-trainings that the store has."""
+DONE = """Left out: stages that dvc.lock has with the same command, settings, code and data, and DVC's cache with their
+outputs; trainings that the store has."""
 
 
 def main() -> None:
@@ -166,8 +166,9 @@ def table(jobs: Sequence["Job"], workers: int, start: float, cells: bool = False
     for group in dict.fromkeys(job.group for job in jobs):
         here = [job for job in jobs if job.group == group]
         lines.append(_line(group, here, workers, start))
-        for output in dict.fromkeys(job.output for job in here) if cells else ():
-            lines.append(_line(f"  {output}", [job for job in here if job.output == output], workers, start))
+        outputs = dict.fromkeys(job.output for job in here) if cells else {}
+        own = {output: [job for job in here if job.output == output] for output in outputs}
+        lines += [_line(f"  {output}", some, workers, start) for output, some in own.items()]
     return "\n".join([*lines, _line("total", jobs, workers, start)]) + "\n"
 
 

@@ -116,10 +116,11 @@ def _step(method: str, settings: base.Settings, encoder: Encoding, classes: int)
 def evaluation(encoder: Encoding, form: Form, probe: Probe) -> tuple[float, float]:
     """Return operations of features, probes and neighbours, and bytes of features: `imix.evaluation.evaluate`."""
     stored = form.train * (1 + probe.copies) + (0 if form.carved else form.validation) + form.test
-    sizes = [form.fit, *(math.ceil(form.fit * share) for share in FEW_LABELS.values())] + [form.train] * form.carved
-    predicted = form.train + (1 + len(FEW_LABELS)) * (form.validation + form.test)
-    # an epoch of a probe computes logits and a gradient
-    probes = (encoder.features + 1) * form.classes * len(probe.rates) * (4 * probe.epochs * sum(sizes) + 2 * predicted)
+    few = [form.classes * math.ceil(form.fit / form.classes * share) for share in FEW_LABELS.values()]
+    sizes = [form.fit, *few, *[form.train] * form.carved]
+    predicted = encoder.features * (form.train + (1 + len(few)) * (form.validation + form.test))
+    # an epoch of a probe computes logits and a gradient, with a column for the bias
+    probes = form.classes * len(probe.rates) * (4 * (encoder.features + 1) * probe.epochs * sum(sizes) + 2 * predicted)
     encoded = (stored + 2 * min(ALIGNED_ROWS, form.test)) * encoder.forward
     operations = encoded + probes + 2 * encoder.features * form.train * form.test
     return operations, 4 * encoder.features * stored + encoder.weights
