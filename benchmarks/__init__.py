@@ -52,13 +52,15 @@ def compare(
     """Time both in turn, after one warm-up each; print how many times as fast ours is.
 
     Args:
-        label: of the line. pairs: of views that the work makes. ours, reference: the same work, done once. rounds: timed.
+        label: of the line. pairs: of views that the work makes. ours, reference: the same work, done once.
+        rounds: timed.
     """
     times = race({"ours": ours, "reference": reference}, rounds)
     mine, theirs = (pairs / statistics.median(side) for side in times.values())
     found = ratio(times["ours"], times["reference"])
     print(
-        f"{label}, {pairs} pairs: {found} times as fast, n = {rounds}; {mine:,.0f} against {theirs:,.0f} pairs a second",
+        f"{label}, {pairs} pairs: {found} times as fast, n = {rounds}; "
+        f"{mine:,.0f} against {theirs:,.0f} pairs a second",
         flush=True,
     )
 
@@ -72,7 +74,10 @@ def peak() -> float:
 
 
 def start() -> torch.device:
-    """Seed, set the threads, say what this machine is. The references are written for the processor: it alone is timed."""
+    """Seed, set the threads, print what this machine is.
+
+    Only the processor is timed: the references are written for it.
+    """
     os.environ["IMIX_DEVICE"] = "cpu"
     device = runtime.configure()
     torch.manual_seed(0)
@@ -80,6 +85,7 @@ def start() -> torch.device:
         torch.get_num_threads()
     )  # the references' too: NumPy's products start threads of their own
     print(
-        f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+        f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, "
+        f"{torch.backends.cpu.get_cpu_capability()}"
     )
     return device

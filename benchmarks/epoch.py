@@ -1,4 +1,4 @@
-"""Epochs end to end, rows to updated weights: ours against item-by-item views and a plain step; the share of views in ours."""
+"""Epochs end to end, rows to updated weights: ours against item-by-item views and a plain step; the share of views."""
 
 import statistics
 import sys
@@ -65,13 +65,14 @@ def against_plain(training: Training, rounds: int) -> None:
 
     times = race({"ours": lambda: ours(training), "plain": plain}, rounds)
     print(
-        f"  {s.precision}: {ratio(times['ours'], times['plain'])} times as fast as PIL and the plain step, n = {rounds}",
+        f"  {s.precision}: {ratio(times['ours'], times['plain'])} times as fast "
+        f"as PIL and the plain step, n = {rounds}",
         flush=True,
     )
 
 
 def whole_cell(name: str, dataset: str, rows: int) -> None:
-    """Training of all its epochs, monitor included, and evaluation, of one seed, with ``rows`` rows in every split: seconds."""
+    """Print the seconds of one seed's training, kNN included, and of its evaluation, with ``rows`` rows a split."""
     training = cells.training(dataset, "npair", cells.cell(dataset, "npair", "imix", learning_rate=1e-4), rows)
     started = time.perf_counter()
     run(training, name)

@@ -106,7 +106,8 @@ def main() -> None:
             *(", ".join(texts) for texts in ([f"{v:,}" for v in values], [f"{s:.3g}" for s in seconds])),
         )
         print(
-            f"| {' | '.join(cells_)} | {exponent(values, seconds)} | {', '.join(s for s in shown if s)} | {exponent(values, memory)} |",
+            f"| {' | '.join(cells_)} | {exponent(values, seconds)} | {', '.join(s for s in shown if s)} | "
+            f"{exponent(values, memory)} |",
             flush=True,
         )
 

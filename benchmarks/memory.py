@@ -1,4 +1,4 @@
-"""Peak memory of steps, views and linear evaluation, each in a fresh process, above what that process takes when it is ready."""
+"""Peak memory of steps, views and linear evaluation, each in a fresh process, above what it takes when idle."""
 
 import multiprocessing
 import statistics

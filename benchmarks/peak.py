@@ -1,4 +1,4 @@
-"""Share of the machine's own measured peak, the best convolution or matrix product it does, that a training step reaches."""
+"""Share of the machine's own peak, its best convolution or matrix product as measured, that a training step reaches."""
 
 import statistics
 import sys
@@ -19,7 +19,7 @@ BATCH = 64
 
 
 def peak(precision: str) -> dict[str, float]:
-    """Operations a second of the best square matrix product and of the best convolution, forward, float32 or bfloat16."""
+    """Return operations a second of the best square matrix product and of the best convolution, forward."""
     dtype, found = getattr(torch, precision), {"matrix product": 0.0, "convolution": 0.0}
 
     def best(kind: str, operations: float, function: object, *arguments: Tensor | int | None) -> None:
@@ -37,7 +37,7 @@ def peak(precision: str) -> dict[str, float]:
 
 
 def case(name: str, dataset: str, size: float, batch: int, rounds: int) -> None:
-    """A line per precision: plain MoCo's step, operations as `imix plan` counts them; the peak is measured in every round."""
+    """Print a line per precision for MoCo's step; `imix plan` counts operations, each round measures the peak."""
     for precision in ("float32", "bfloat16"):
         cell = cells.cell(dataset, "moco", "none", size, batch_size=batch, precision=precision)
         training = cells.training(dataset, "moco", cell)
@@ -54,7 +54,8 @@ def case(name: str, dataset: str, size: float, batch: int, rounds: int) -> None:
         kinds = ", ".join(f"{kind} {statistics.median(p[kind] for p in peaks) / 1e9:.0f}" for kind in peaks[0])
         print(
             f"{name}, batch {batch}, {precision}, n = {rounds}: {statistics.median(shares):.0f} % of the peak "
-            f"({min(shares):.0f} to {max(shares):.0f}); peak in 1e9 operations a second: {kinds}; a step has {operations / 1e9:,.0f}",
+            f"({min(shares):.0f} to {max(shares):.0f}); peak in 1e9 operations a second: {kinds}; "
+            f"a step has {operations / 1e9:,.0f}",
             flush=True,
         )
 

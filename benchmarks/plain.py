@@ -1,7 +1,7 @@
 """The references of the training benchmarks: views and a step as published MoCo-style code writes them.
 
-Views of one picture after the other; torchvision's network in NCHW, float32, eager; parameters looped over in Python by the
-moving average; torch.optim.SGD.
+Views of one picture after the other; torchvision's network in NCHW, float32, eager; parameters looped over in
+Python by the moving average; torch.optim.SGD.
 """
 
 import copy

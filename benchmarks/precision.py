@@ -1,4 +1,4 @@
-"""Whether bfloat16's loss curve lies inside the seed spread of float32: real MNIST digits, every seed trained in both precisions.
+"""Whether bfloat16's loss curve is inside float32's spread over seeds: MNIST digits, every seed in both precisions.
 
 Of n curves and one more alike, a point of the one lies between the others' extremes with a chance of (n - 1) / (n + 1).
 """
@@ -50,7 +50,9 @@ def main() -> None:
                 apart = (half - exact).abs().mean() / exact.std(0).mean()
                 print(
                     f"{method} {mix}, {seeds} seeds, {epochs} epochs: the mean curve lies inside in "
-                    f"{int(((mean >= low) & (mean <= high)).sum())} of {epochs} epochs, {inside:.0f} % of all points do; a seed's curve "
+                    f"{int(((mean >= low) & (mean <= high)).sum())} of {epochs} epochs, "
+                    f"{inside:.0f} % of all points do; "
+                    f"a seed's curve "
                     f"moves by {apart:.2f} of the standard deviation between seeds",
                     flush=True,
                 )

@@ -1,4 +1,4 @@
-"""Linear evaluation: all rates at once over cached features, against one training per rate, through the encoder and on cached features."""
+"""Linear evaluation: all rates at once over cached features, against one training per rate, cached or not."""
 
 import statistics
 import sys
@@ -19,7 +19,11 @@ ROWS, CACHED_EPOCHS = 1000, 2
 def epoch(
     encode: Callable[[Tensor], Tensor], rows: Tensor, labels: Tensor, probe: Probe, shape: tuple[int, int]
 ) -> None:
-    """One epoch of one rate as published code trains it. ``encode``: of a batch, the frozen encoder or nothing; ``shape``: D, C."""
+    """Train one epoch of one rate as published code does.
+
+    Args:
+        encode: of a batch, the frozen encoder or nothing. shape: features, classes.
+    """
     classifier = nn.Linear(*shape)
     optimizer = torch.optim.SGD(classifier.parameters(), lr=probe.batch_size / 256, momentum=probe.momentum)
     for batch in torch.randperm(len(rows)).split(probe.batch_size):
@@ -32,7 +36,7 @@ def epoch(
 
 
 def case(name: str, dataset: str, size: float | None, rows: int, rounds: int) -> None:
-    """One line for a data set's encoder and probe; the references are timed for an epoch or two of one rate and multiplied."""
+    """Print a line for a data set's encoder and probe; an epoch or two of the references are timed and multiplied."""
     training: Training = cells.training(dataset, "npair", cells.cell(dataset, "npair", "none", size), rows)
     probe: Probe = cells.probe(dataset).model_copy(update={"copies": 0})
     encoder, views, data = training.method.encoder, training.views, training.dataset
@@ -51,8 +55,10 @@ def case(name: str, dataset: str, size: float | None, rows: int, rounds: int) ->
     through = [t * trainings for t in times["encoder"]]
     apart = [t * trainings / CACHED_EPOCHS for t in times["cached"]]
     print(
-        f"{name}, {rows} rows, {len(probe.rates)} rates, {probe.epochs} epochs, n = {rounds}: {ratio(times['ours'], through)} times as "
-        f"fast as through the encoder; the probes alone {ratio(times['probes'], apart)} times as fast as one by one on cached "
+        f"{name}, {rows} rows, {len(probe.rates)} rates, {probe.epochs} epochs, n = {rounds}: "
+        f"{ratio(times['ours'], through)} times as "
+        f"fast as through the encoder; the probes alone {ratio(times['probes'], apart)} times as fast "
+        f"as one by one on cached "
         f"features; {statistics.median(times['ours']):.2f} s",
         flush=True,
     )

@@ -1,4 +1,4 @@
-"""Reading archives of the official sizes, with made-up contents: seconds and peak memory, against decompressing them and no more."""
+"""Reading archives of the official sizes, with made-up contents: time and peak memory, against decompressing alone."""
 
 import gzip
 import io
@@ -104,8 +104,10 @@ def main(rounds: int = 3) -> None:
                         found[function.__name__].append(pool.apply(function, (name, folder)))
             ratios = sorted(ours[0] / theirs[0] for ours, theirs in zip(*found.values(), strict=True))
             print(
-                f"{name} ({size:.2f} GB): {ratios[rounds // 2]:.2f} times as long as decompressing (n = {rounds}, {ratios[0]:.2f} to "
-                f"{ratios[-1]:.2f}); {sorted(found['read'])[rounds // 2][0]:.1f} s, at most {max(gb for _, gb in found['read']):.2f} GB",
+                f"{name} ({size:.2f} GB): {ratios[rounds // 2]:.2f} times as long as decompressing "
+                f"(n = {rounds}, {ratios[0]:.2f} to "
+                f"{ratios[-1]:.2f}); {sorted(found['read'])[rounds // 2][0]:.1f} s, "
+                f"at most {max(gb for _, gb in found['read']):.2f} GB",
                 flush=True,
             )
 

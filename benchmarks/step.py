@@ -1,4 +1,4 @@
-"""Training steps without views: ours in float32 and bfloat16 against the plain eager one, and i-Mix against plain training."""
+"""Training steps without views: ours in float32 and bfloat16 against a plain eager one; i-Mix against plain ones."""
 
 import statistics
 import sys
@@ -33,8 +33,10 @@ def case(name: str, dataset: str, size: float, batch: int, method: str, rounds: 
     sides |= {f"{mix} {p}": partial(cells.step, t) for (mix, p), t in zip(kinds, trainings, strict=True)}
     times = race(sides, rounds)
     print(
-        f"{name}, batch {batch}, {method}, n = {rounds}: float32 {ratio(times['none float32'], times['plain'])} times as fast, "
-        f"bfloat16 {ratio(times['none bfloat16'], times['plain'])}; i-Mix {excess(times['imix float32'], times['none float32'])}; "
+        f"{name}, batch {batch}, {method}, n = {rounds}: "
+        f"float32 {ratio(times['none float32'], times['plain'])} times as fast, "
+        f"bfloat16 {ratio(times['none bfloat16'], times['plain'])}; "
+        f"i-Mix {excess(times['imix float32'], times['none float32'])}; "
         f"plain step {statistics.median(times['plain']) * 1e3:.1f} ms",
         flush=True,
     )

@@ -1,4 +1,4 @@
-"""Views: a batch at once, against the usual pipeline of one item after the other: PIL and torchvision, librosa, NumPy rows."""
+"""Views: a batch at once, against the usual pipeline, one item after the other: PIL and torchvision, librosa, NumPy."""
 
 import librosa
 import numpy as np
