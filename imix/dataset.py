@@ -1,365 +1,17 @@
-"""Data sets as arrays and tensors: form, choice of rows, saving and loading.
+"""A data set on the device, as preprocessing left it, and choices among its rows."""
 
-A source's module (`imix.datasets`) returns a `Form` before anything is fetched and `Splits` after
-reading; `save` writes the splits as tensors with a card, and `load` returns them as a `Dataset` on
-the device.
-"""
-
-import hashlib
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from imix import plugins
-from imix.archives import Checksum
 from imix.errors import UserError
-from imix.files import replacing, sha256, write_bytes, write_json
-from imix.schema import Count, Seed, Share, Strict
+from imix.files import sha256
 from imix.views.base import Statistics
-
-SPLITS = ("train", "validation", "test")
-CHECKSUMS = "checksums.json"  # of the raw files
-FEWEST = 2  # rows of a validation or test split: of one row, every metric is 0 or 100
-
-
-# --- what settings choose, and what that gives
-
-
-class DrawnRows(Strict):
-    """A seeded, stratified choice of rows out of one table."""
-
-    train: Count  # validation rows included
-    validation: Share  # share of the training rows that choices are made on
-    test: Count
-    seed: Seed
-
-
-class PartRows(Strict):
-    """A seeded, stratified choice out of the source's own training and test rows."""
-
-    train: Count | None  # validation rows included; null for all
-    validation: Share  # share of the training rows that choices are made on
-    test: Count | None
-    seed: Seed
-
-
-class Form(NamedTuple):
-    """What is known of a data set before anything is fetched.
-
-    Attributes:
-        train: rows of a final training; carved validation rows are among them.
-        validation, test: rows of these splits.
-        classes: how many there are.
-        shape, dtype: of a stored row; the dtype is numpy's name.
-        column_groups: tabular only, how many columns each group has; ``numbers``: how many leading
-            ones are numeric.
-        carved: validation rows are training rows put aside.
-        exact: False where only the archive says how many rows there are; the official edition's are
-            given then.
-    """
-
-    train: int
-    validation: int
-    test: int
-    classes: int
-    shape: tuple[int, ...]
-    dtype: str
-    column_groups: tuple[int, ...] = ()
-    numbers: int = 0
-    carved: bool = True
-    exact: bool = True
-
-    @property
-    def fit(self) -> int:
-        """Training rows without any validation row."""
-        return self.train - self.validation if self.carved else self.train
-
-
-def drawn_form(rows: DrawnRows, table: int, **facts: Any) -> Form:
-    """Return the form of splits drawn from one table of ``table`` rows.
-
-    Args:
-        rows: the choice. table: rows that there are. facts: the other fields of `Form`.
-
-    Raises:
-        ValueError: more rows than there are, or too few of a split; the text starts with the key.
-    """
-    if (total := rows.train + rows.test) > table:
-        raise ValueError(f"rows.train + rows.test = {total}: must be at most the {table} rows that there are")
-    form = Form(rows.train, round(rows.train * rows.validation), rows.test, **facts)
-    check_carved(form, rows)
-    return form
-
-
-def part_form(rows: PartRows, checksum: Checksum, train: int, test: int, **facts: Any) -> Form:
-    """Return the form of splits drawn from an archive's own training and test rows.
-
-    Args:
-        rows: the choice. checksum: the source's; another archive than the official one may have
-            other rows.
-        train, test: rows of the official archive. facts: the other fields of `Form`.
-
-    Raises:
-        ValueError: more rows than there are, or too few of a split; the text starts with the key.
-    """
-    counts, exact = chosen_counts(rows, checksum, {"train": train, "test": test})
-    validation = round(counts["train"] * rows.validation)
-    form = Form(counts["train"], validation, counts["test"], **facts, exact=exact)
-    check_carved(form, rows)
-    return form
-
-
-def chosen_counts(rows: Strict, checksum: Checksum, official: Mapping[str, int]) -> tuple[dict[str, int], bool]:
-    """Return rows per part, and whether they are certain.
-
-    null means all rows; how many that are is known of the official archive only.
-
-    Raises:
-        ValueError: more rows than the official archive has; the text starts with the key.
-    """
-    wanted = {part: getattr(rows, part) for part in official}
-    for part, count in wanted.items():
-        if checksum == "official" and count is not None and count > official[part]:
-            there_are = f"must be at most the {official[part]} rows that there are, or null for all of them"
-            raise ValueError(f"rows.{part} = {count}: {there_are}")
-    counts = {part: official[part] if count is None else count for part, count in wanted.items()}
-    return counts, checksum == "official" or None not in wanted.values()
-
-
-def check_carved(form: Form, rows: DrawnRows | PartRows) -> None:
-    """Raise ValueError, starting with the key, unless each split has rows enough."""
-    if form.validation < FEWEST or form.fit < form.classes:
-        raise ValueError(
-            f"rows.validation = {rows.validation}: puts {form.validation} of {form.train} training rows aside; must be "
-            f"{FEWEST} or more, and leave at least one of each of the {form.classes} classes"
-        )
-    check_count("rows.test", form.test)
-
-
-def check_count(key: str, count: int) -> None:
-    """Raise ValueError, starting with ``key``, if a validation or test split has too few rows."""
-    if count < FEWEST:
-        raise ValueError(f"{key} = {count}: must be at least {FEWEST}; metrics need a spread")
-
-
-# --- choosing rows
-
-
-def nested_rows(labels: Tensor, fraction: float, seed: int) -> Tensor:
-    """Return indices of a share of the rows, classes in proportion, at least one row of each class.
-
-    A smaller share of the same seed is part of a larger one.
-
-    Args:
-        labels: (N,). fraction: of each class, rounded up. seed: of the choice.
-
-    Returns:
-        (M,) int64 on the host.
-    """
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    classes = [order[labels.cpu()[order] == label] for label in labels.unique().cpu()]
-    return torch.cat([rows[: math.ceil(len(rows) * fraction)] for rows in classes])
-
-
-def random_rows(count: int, size: int, seed: int) -> Tensor:
-    """Return sorted indices of ``size`` random rows out of ``count``, or of all if fewer.
-
-    A fixed stride would be wrong where rows are in a cycle, as clips of one word after the other
-    are.
-
-    Returns:
-        (min(count, size),) int64 on the host.
-    """
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    return order[:size].sort().values
-
-
-def stratified(
-    labels: NDArray[np.int64], sizes: Mapping[str, int], seed: int, where: str
-) -> dict[str, NDArray[np.int64]]:
-    """Return disjoint row indices for each split, classes in proportion, in random order.
-
-    Args:
-        labels: (N,) of all rows. sizes: rows per split. seed: of the choice. where: what an error
-            names.
-
-    Raises:
-        UserError: more rows than there are, or a class with a single row, which no proportion can
-            share out.
-    """
-    if sum(sizes.values()) > len(labels):
-        raise UserError(f"{where}: {sum(sizes.values())} rows wanted, the source has {len(labels)}")
-    left, result = np.arange(len(labels)), {}
-    for split, size in sizes.items():
-        result[split], left = _draw(left, labels[left], size, seed, where)
-    return result
-
-
-def _draw(
-    rows: NDArray[np.int64], labels: NDArray[np.int64], size: int, seed: int, where: str
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return ``size`` of the rows, and the others."""
-    from sklearn.model_selection import train_test_split  # takes a second, which only reading needs
-
-    left = len(rows) - size
-    if not size or not left:
-        shuffled = np.random.default_rng(seed).permutation(rows)
-        return shuffled[:size], shuffled[size:]
-    # scikit-learn refuses fewer rows than classes on either side: nothing is in proportion then
-    stratify = labels if min(size, left) >= len(np.unique(labels)) else None
-    try:
-        chosen, others = train_test_split(rows, train_size=size, random_state=seed, stratify=stratify)
-    except ValueError as error:
-        reason = " ".join(str(error).split())
-        text = f"{size} of {len(rows)} rows cannot be chosen with classes in proportion ({reason})"
-        raise UserError(f"{where}: {text}") from None
-    return chosen, others
-
-
-def carve(
-    inputs: NDArray[Any], labels: NDArray[np.int64], rows: DrawnRows, folder: Path
-) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.int64]]]:
-    """Split one table into training, validation and test rows; return inputs and labels per split.
-
-    Args:
-        inputs: (N, ...). labels: (N,). rows: how many of each. folder: what an error names.
-
-    Raises:
-        UserError: as `stratified`.
-    """
-    validation = round(rows.train * rows.validation)
-    sizes = {"train": rows.train - validation, "validation": validation, "test": rows.test}
-    index = stratified(labels, sizes, rows.seed, str(folder))
-    return {s: inputs[i] for s, i in index.items()}, {s: labels[i] for s, i in index.items()}
-
-
-def choose(labels: NDArray[np.int64], size: int | None, seed: int, where: str) -> NDArray[np.int64]:
-    """Return indices of ``size`` rows, classes in proportion, in random order.
-
-    None: of all rows, in their order.
-
-    Raises:
-        UserError: as `stratified`.
-    """
-    return np.arange(len(labels)) if size is None else stratified(labels, {"": size}, seed, where)[""]
-
-
-def choose_parts(
-    train: NDArray[np.int64], test: NDArray[np.int64], rows: PartRows, path: Path
-) -> dict[str, NDArray[np.int64]]:
-    """Return indices per split.
-
-    Those of train and validation index the source's training rows, those of test its test rows.
-
-    Args:
-        train, test: labels of the source's two parts. rows: how many of each. path: what an error
-            names.
-
-    Raises:
-        UserError: as `stratified`.
-    """
-    size = len(train) if rows.train is None else rows.train
-    validation = round(size * rows.validation)
-    sizes = {"train": size - validation, "validation": validation}
-    chosen = stratified(train, sizes, rows.seed, f"{path}: rows.train")
-    return chosen | {"test": choose(test, rows.test, rows.seed, f"{path}: rows.test")}
-
-
-def training_rows(inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-    """Return the rows of statistics where validation is carved: never test rows."""
-    return np.concatenate([inputs["train"], inputs["validation"]])
-
-
-def column_statistics(numbers: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return mean and standard deviation (columns,) of rows (N, columns).
-
-    The deviation of a constant column is 1, so that it is standardised to zero.
-    """
-    exact = numbers.astype(np.float64)
-    with np.errstate(invalid="ignore"):  # of infinite numbers, which `save` refuses by row and column
-        mean, std = exact.mean(0), exact.std(0)
-    return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
-
-
-# --- raw files
-
-
-def fetch_from_package(package: str, extra: str, member: str, sha256: str, target: Path) -> None:
-    """Copy a file that an installed package carries, after checking its SHA-256.
-
-    Raises:
-        UserError: the package is not installed, or carries another file.
-    """
-    try:
-        source = Path(str(metadata.distribution(package).locate_file(member)))
-        content = source.read_bytes()
-    except (metadata.PackageNotFoundError, OSError):
-        raise UserError(f"{package}: not installed, or without {member}: pip install 'imix[{extra}]'") from None
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise UserError(f"{source}: SHA-256 is {found}, must be {sha256}")
-    write_bytes(target, content)
-
-
-def write_checksums(folder: Path) -> None:
-    """Write ``checksums.json``: the SHA-256 of each raw file by name."""
-    found = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {CHECKSUMS}
-    write_json(folder / CHECKSUMS, {name: sha256(folder / name) for name in sorted(found)})
-
-
-def check_checksums(folder: Path) -> None:
-    """Compare raw files with what `write_checksums` wrote.
-
-    Raises:
-        UserError: a file is missing, or is another than was fetched.
-    """
-    try:
-        wanted = json.loads((folder / CHECKSUMS).read_text())
-        wrong = [name for name, digest in wanted.items() if sha256(folder / name) != digest]
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"{folder}: cannot be read ({error}); run `dvc repro fetch`") from None
-    if wrong:
-        raise UserError(f"{folder / wrong[0]}: not the file that was fetched; run `dvc repro -f fetch`")
-
-
-# --- splits, saved and loaded
-
-
-@dataclass(frozen=True)
-class Splits:
-    """A data set as arrays, before any view.
-
-    Attributes:
-        inputs: per split, (N, ...): uint8 images (N, C, H, W), int16 clips (N, samples) or float32
-            rows (N, columns).
-        labels: per split, (N,) int64.
-        classes: their names.
-        mean, std: float32 statistics of the training rows that views standardise by.
-        carved: validation rows are training rows put aside for choices; a final training has both.
-            If not, they are the data set's own and are never trained on.
-        column_groups: tabular only, how many columns each group has; ``numbers``: how many leading
-            ones are numeric.
-        background: speech only, (M, 16000) int16 seconds of noise.
-    """
-
-    inputs: dict[str, NDArray[Any]]
-    labels: dict[str, NDArray[np.int64]]
-    classes: list[str]
-    mean: NDArray[np.float32]
-    std: NDArray[np.float32]
-    carved: bool
-    column_groups: tuple[int, ...] = ()
-    numbers: int = 0
-    background: NDArray[np.int16] | None = None
 
 
 @dataclass(frozen=True)
@@ -403,86 +55,6 @@ class Dataset:
         return Statistics(self.mean, self.std, self.numbers, self.background)
 
 
-def save(splits: Splits, folder: Path, kind: str, origin: str, facts: Mapping[str, Any]) -> None:
-    """Write ``tensors.safetensors``, and ``card.json`` with rows, classes, shapes and ``facts``.
-
-    Args:
-        splits: what a source's ``read`` returned. folder: where to write. kind: the source's KIND.
-        origin: the source's ORIGIN. facts: more of the card, as the source's settings and how rows
-            were chosen.
-
-    Raises:
-        UserError: rows that are not what this kind stores, or values that cannot be trained on: NaN
-            or infinite numbers, labels out of range, a class without training rows, statistics that
-            are not finite.
-    """
-    from safetensors.numpy import save_file
-
-    _check(splits, kind, str(folder))
-    arrays = dict(splits.inputs) | {f"{name}_labels": splits.labels[name] for name in SPLITS}
-    background = np.zeros((0, 0), np.int16) if splits.background is None else splits.background
-    arrays |= {"mean": splits.mean, "std": splits.std, "background": background}
-    with replacing(folder / "tensors.safetensors") as temporary:
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
-        digest = sha256(temporary)
-    classes = len(splits.classes)
-    card = {
-        "kind": kind,
-        "origin": origin,
-        "rows": {name: len(splits.labels[name]) for name in SPLITS},
-        "rows_per_class": {s: np.bincount(splits.labels[s], minlength=classes).tolist() for s in SPLITS},
-        "validation": "carved from the training rows" if splits.carved else "the data set's own",
-        "shape": list(splits.inputs["train"].shape[1:]),
-        "dtype": str(splits.inputs["train"].dtype),
-        "classes": splits.classes,
-        "carved": splits.carved,
-        "column_groups": list(splits.column_groups),
-        "numbers": splits.numbers,
-        "sha256": digest,
-        **facts,
-    }
-    write_json(folder / "card.json", card)
-
-
-def _check(splits: Splits, kind: str, where: str) -> None:
-    views = plugins.find("views", kind, f"{where}: kind")
-    for name in SPLITS:
-        _check_split(name, splits, where)
-        views.check_rows(splits.inputs[name], name, where)
-    if missing := set(range(len(splits.classes))) - set(splits.labels["train"].tolist()):
-        raise UserError(f"{where}: no training row of class {splits.classes[min(missing)]!r}")
-    _check_statistics(splits, where)
-
-
-def _check_split(name: str, splits: Splits, where: str) -> None:
-    """Check what every kind of data set must have."""
-    inputs, labels, classes = splits.inputs[name], splits.labels[name], len(splits.classes)
-    if labels.dtype != np.int64 or labels.ndim != 1:
-        raise UserError(f"{where}: {name} labels are {labels.dtype} {labels.shape}; must be int64 (N,)")
-    if not len(labels):
-        raise UserError(f"{where}: no {name} rows")
-    shape, dtype = (len(labels), *splits.inputs["train"].shape[1:]), splits.inputs["train"].dtype
-    if (inputs.shape, inputs.dtype) != (shape, dtype):
-        text = f"{name} is {inputs.dtype} {inputs.shape}; must be {dtype} {shape}"
-        raise UserError(f"{where}: {text}, as the training rows and the labels are")
-    if not 0 <= labels.min() <= labels.max() < classes:
-        found = f"{labels.min()}..{labels.max()}"
-        raise UserError(f"{where}: {name} labels are {found}; must be 0..{classes - 1}, one number for each class")
-
-
-def _check_statistics(splits: Splits, where: str) -> None:
-    mean, std, columns = splits.mean, splits.std, splits.inputs["train"].shape[1]
-    if mean.dtype != np.float32 or std.dtype != np.float32 or mean.ndim != 1 or mean.shape != std.shape:
-        found = f"mean {mean.dtype} {mean.shape}, deviation {std.dtype} {std.shape}"
-        raise UserError(f"{where}: statistics are {found}; must be float32 of one shape (N,)")
-    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
-        values = f"mean {mean.tolist()}, deviation {std.tolist()}; must be finite, deviations above 0"
-        raise UserError(f"{where}: the training rows have no spread to standardise by: {values}")
-    if splits.column_groups and not sum(splits.column_groups) == columns >= splits.numbers == len(mean):
-        text = f"{columns} columns, {splits.numbers} of them numbers, {len(mean)} means"
-        raise UserError(f"{where}: {text}; must be groups of {splits.column_groups} with a mean for each number")
-
-
 def load(folder: Path, device: torch.device) -> Dataset:
     """Load what `save` wrote onto the device.
 
@@ -510,3 +82,32 @@ def load(folder: Path, device: torch.device) -> Dataset:
         return Dataset(**parts, **tensors, **facts, card=card)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UserError(f"{folder}: cannot be read ({error}); run `dvc repro preprocess`") from None
+
+
+def nested_rows(labels: Tensor, fraction: float, seed: int) -> Tensor:
+    """Return indices of a share of the rows, classes in proportion, at least one row of each class.
+
+    A smaller share of the same seed is part of a larger one.
+
+    Args:
+        labels: (N,). fraction: of each class, rounded up. seed: of the choice.
+
+    Returns:
+        (M,) int64 on the host.
+    """
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    classes = [order[labels.cpu()[order] == label] for label in labels.unique().cpu()]
+    return torch.cat([rows[: math.ceil(len(rows) * fraction)] for rows in classes])
+
+
+def random_rows(count: int, size: int, seed: int) -> Tensor:
+    """Return sorted indices of ``size`` random rows out of ``count``, or of all if fewer.
+
+    A fixed stride would be wrong where rows are in a cycle, as clips of one word after the other
+    are.
+
+    Returns:
+        (min(count, size),) int64 on the host.
+    """
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    return order[:size].sort().values

@@ -1,9 +1,9 @@
 """Bring a data set's source into data/<dataset>/raw."""
 
 from imix import paths, plugins
-from imix.dataset import write_checksums
 from imix.errors import exit_cleanly
 from imix.settings import files
+from imix.sources import write_checksums
 from stages import announce, arguments
 
 

@@ -3,9 +3,9 @@
 import json
 
 from imix import paths, plugins
-from imix.dataset import check_checksums, save
 from imix.errors import exit_cleanly
 from imix.settings import files
+from imix.sources import check_checksums, save
 from stages import announce, arguments
 
 

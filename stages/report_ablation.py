@@ -13,8 +13,9 @@ def main() -> None:
     asked = ablations.Asked(**files.read("ablations", name, "asked")["settings"])
     folder = REPORTS / "ablations"
     announce(f"report_ablation {name}", "table and plot", folder / f"{name}.md")
-    table = ablations.collect(asked, paths.DATA / "ablations" / name)
-    writing.write_ablation(folder, asked, table, files.read("grid")["settings"]["methods"])
+    source = paths.DATA / "ablations" / name
+    table, curves = ablations.collect(asked, source), ablations.histories(asked, source)
+    writing.write_ablation(folder, asked, table, files.read("grid")["settings"]["methods"], curves)
 
 
 if __name__ == "__main__":

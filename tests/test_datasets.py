@@ -11,22 +11,12 @@ from safetensors.numpy import load as load_numpy
 from safetensors.numpy import save as save_numpy
 
 from imix import plugins
-from imix.dataset import (
-    SPLITS,
-    Form,
-    Splits,
-    check_checksums,
-    fetch_from_package,
-    load,
-    nested_rows,
-    random_rows,
-    stratified,
-    write_checksums,
-)
-from imix.dataset import save as save_splits
+from imix.dataset import load, nested_rows, random_rows
 from imix.datasets import cifar10, cifar100, covtype, mnist, segment, speech_commands, spoken
 from imix.errors import UserError
 from imix.schema import validated
+from imix.sources import SPLITS, Form, Splits, check_checksums, fetch_from_package, stratified, write_checksums
+from imix.sources import save as save_splits
 
 CPU = torch.device("cpu")
 SOURCES = ("cifar10", "cifar100", "covtype", "mnist", "segment", "speech_commands", "spoken")

@@ -1,5 +1,6 @@
 """The reports: tables, plots and pages say what the metrics say, and the README what the reports say."""
 
+import itertools
 import json
 import math
 from dataclasses import dataclass
@@ -7,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
+import statsmodels.formula.api
 
 from imix.errors import UserError
 from imix.reporting import (
@@ -255,34 +258,85 @@ def test_one_augmentation_has_no_column_of_its_own(augmented):
     assert table[3] == "| covtype, published |  |  |  | 68.5 ± 0.3 | 72.1 ± 0.2 |" and len(table) == 5
     assert (
         tables.gain_table(augmented.results).splitlines()[0]
-        == "| data | method | mix | gain | 95 % interval | n | verdict |"
+        == "| data | method | mix | gain | 95 % interval | n | verdict | Holm |"
     )
     assert tables.epochs_table(augmented.results).splitlines()[2] == "| covtype | 5 | 5 | 5 |"
     assert "trained with augmentation:" in page.readme_block(augmented.results)
 
 
-def test_gain_table_and_sentence(study, augmented):
+def test_gain_table_groups_and_headline(study, augmented):
     table = tables.gain_table(study.results)
-    assert "| covtype | augmented | N-pair | + i-Mix | +3.1 | +2.9 to +3.3 | 3 | gain |" in table
-    assert "| toy | augmented | BYOL | + i-Mix | +0.5 | -3.2 to +4.2 | 3 | undecided |" in table
-    assert tables.gain_sentence(study.results).splitlines() == [
-        "- augmented: Comparisons: 4. Gains whose 95 % interval excludes zero: 2. Losses: 0. Undecided: 2. Mean over "
-        "all: +1.8 points.",
-        "- clean: Comparisons: 4. Gains whose 95 % interval excludes zero: 4. Losses: 0. Undecided: 0. Mean over "
-        "all: +10.8 points.",
+    assert "| covtype | augmented | N-pair | + i-Mix | +3.1 | +2.9 to +3.3 | 3 | gain | decided |" in table
+    assert "| toy | augmented | BYOL | + i-Mix | +0.5 | -3.2 to +4.2 | 3 | undecided | undecided |" in table
+    assert tables.headline(study.results).startswith("**Without augmentation i-Mix adds +10.8 points on average (")
+    assert "with augmentation i-Mix adds +1.8 points on average (" in tables.headline(study.results)
+    assert tables.headline(study.results).endswith("2 of 4 cells gain, 0 lose, 2 are undecided.**\n")
+    assert tables.headline(augmented.results).startswith("**With augmentation")
+    groups = tables.group_table(study.results)
+    assert [line.split(" | ")[0] for line in groups.splitlines()[2:]].count("| all") == 2
+    assert "| N-pair | clean |" in groups and "| toy | augmented |" in groups
+
+
+def test_interval_over_cells_is_that_of_a_mixed_model():
+    generator = np.random.default_rng(0)
+    rows = [
+        {
+            "dataset": f"d{cell}",
+            "augmentation": "clean",
+            "method": "npair",
+            "seed": seed,
+            "mix": mix,
+            "linear_accuracy": value,
+        }
+        for cell, mean in enumerate(generator.normal(5, 3, 6))
+        for seed in range(4)
+        for mix, value in (("none", 50.0), ("imix", 50 + mean + generator.normal(0, 2)))
     ]
-    assert tables.gain_sentence(augmented.results).startswith("Comparisons: 2. Gains whose")
+    found = statistics.gains(pd.DataFrame(rows))
+    mean = statistics.over_cells(found)
+    gains = pd.DataFrame(rows).pivot_table(index=["dataset", "seed"], columns="mix", values="linear_accuracy")
+    table = (gains["imix"] - gains["none"]).rename("gain").reset_index()
+    model = statsmodels.formula.api.mixedlm("gain ~ 1", table, groups=table["dataset"]).fit(reml=True)
+    assert mean.mean == pytest.approx(model.params["Intercept"], rel=1e-4)
+    assert mean.half / scipy.stats.t.ppf(0.975, 5) == pytest.approx(model.bse["Intercept"], rel=1e-2)
+
+
+def test_holms_correction_by_hand():
+    def gain(dataset, values):
+        return statistics.Gain(dataset, "clean", "npair", "imix", statistics.spread(pd.Series(values)))
+
+    found = [
+        gain("a", [5.0, 5.2, 4.9, 5.1]),
+        gain("b", [1.0, 2.0, 0.4, 1.6]),
+        gain("c", [1.0, -2.0, 0.5, 0.1]),
+        gain("d", [3.0]),
+    ]
+    p = [scipy.stats.ttest_1samp(values, 0).pvalue for values in ([5.0, 5.2, 4.9, 5.1], [1.0, 2.0, 0.4, 1.6])]
+    assert p[0] < 0.05 / 4 and 0.05 / 3 < p[1] < 0.05
+    assert statistics.holm(found) == [True, False, False, False]
+    assert found[1].points.decided
+
+
+def test_cells_not_above_the_baselines_are_named(study):
+    table = study.results.copy()
+    chosen = (
+        (table.dataset == "toy") & (table.augmentation == "clean") & (table.method == "npair") & (table.mix == "none")
+    )
+    table.loc[chosen, "linear_accuracy"] = 1.0
+    named = [cell for cell in statistics.not_above(table) if cell[0] == "toy"]
+    assert ("toy", "clean", "npair", "none") in named
+    assert "toy clean N-pair" in tables.floor_note(table)
 
 
 def test_trainings_with_labels_are_compared_but_not_counted(tmp_path):
     table = collected(tmp_path, Grid(datasets=("toy",), methods=("npair",), supervised=("none", "imix"))).results
     assert "| toy | clean | supervised | + MixUp | +0.0 |" in tables.gain_table(table)
-    assert tables.gain_sentence(table).count("Comparisons: 1.") == 2
+    assert tables.headline(table).count("of 1 cells") == 2
     assert statistics.summary(table)["comparisons"] == 2
     assert "not counted" in tables.supervised_note(table)
     heads = tables.metric_table(table).splitlines()[0]
     assert heads.endswith("| untrained | supervised | + MixUp | N-pair | + i-Mix |")
-    assert len(plots.plot_gains(table).axes[0].containers) == 2
+    assert len(plots.plot_gains(table).axes[0].containers) == 4
 
 
 def test_no_supervised_baseline_is_no_column(tmp_path):
@@ -299,10 +353,10 @@ def test_one_seed_has_no_interval(study):
 
 def test_nothing_to_compare_is_no_comparison(study):
     plain = study.results.query("mix != 'imix'")
-    assert tables.gain_table(plain) == tables.gain_sentence(plain) == ""
+    assert tables.gain_table(plain) == tables.headline(plain) == tables.group_table(plain) == ""
     assert plots.plot_gains(plain).get_suptitle() == "No mix with a plain training to compare with"
     assert statistics.summary(plain)["comparisons"] == 0 and statistics.summary(plain)["mean_gain"] == {}
-    assert page.readme_block(plain).endswith("|\n")
+    assert tables.metric_table(plain) in page.readme_block(plain)
 
 
 def test_a_dagger_marks_a_collapsed_cell(study):
@@ -367,15 +421,18 @@ def test_the_page_names_the_study_and_every_table(study):
 # plots
 
 
-def test_gains_have_a_panel_per_augmentation(study, augmented):
+def test_gains_have_a_panel_per_data_set(study, augmented):
     panels = plots.plot_gains(study.results).axes
-    assert [panel.get_title() for panel in panels] == ["augmented", "clean"]
+    assert [panel.get_title() for panel in panels] == ["covtype", "toy"]
     assert len(panels[0].containers) == len(panels[1].containers) == 4
-    (panel,) = plots.plot_gains(augmented.results).axes
-    assert panel.get_title() == "" and [label.get_text() for label in panel.get_yticklabels()] == [
-        "covtype  N-pair + i-Mix",
-        "toy  N-pair + i-Mix",
+    assert [label.get_text() for label in panels[0].get_yticklabels()] == [
+        "clean: N-pair + i-Mix",
+        "clean: BYOL + i-Mix",
+        "augmented: N-pair + i-Mix",
+        "augmented: BYOL + i-Mix",
     ]
+    panel = plots.plot_gains(augmented.results).axes[0]
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["N-pair + i-Mix"]
 
 
 def test_curves_have_a_row_per_data_set_and_augmentation(study, augmented):
@@ -549,6 +606,28 @@ def test_an_ablations_table_and_plot_show_every_value(tmp_path):
     assert colour == plots.PALETTE[1]  # npair's place in the grid
 
 
+def test_an_ablation_over_epochs_draws_the_curves_of_its_longest_trainings(tmp_path):
+    wanted = asked(axis="epochs")
+    table = ablated(tmp_path, wanted)
+    for value, epochs in (("unchanged", 4), ("half", 2)):
+        for mix, seed in itertools.product(wanted.mixes, wanted.seeds):
+            lines = "".join(f"{epoch},{50 + epoch}\n" for epoch in range(1, epochs + 1))
+            write_text = f"epoch,knn_validation\n{lines}"
+            (tmp_path / "toy" / f"{value}.augmented.npair.{mix}.{seed}.csv").write_text(write_text)
+    curves = ablations.histories(wanted, tmp_path)
+    assert curves["epoch"].max() == 4 and len(curves) == 4 * 2 * 3
+    panels = ablations.plot(table, "epochs", ["npair"], curves).axes
+    assert len(panels) == 3 and list(panels[2].lines[0].get_ydata()) == [51, 52, 53, 54]
+    assert ablations.histories(asked(), tmp_path).empty
+
+
+def test_an_ablation_that_runs_nowhere_says_so(tmp_path):
+    wanted = asked(datasets=[])
+    table = ablations.collect(wanted, tmp_path)
+    writing.write_ablation(tmp_path / "out", wanted, table, ["npair"], ablations.histories(wanted, tmp_path))
+    assert ablations.NOWHERE in (tmp_path / "out" / "data_size.md").read_text()
+
+
 def test_an_ablations_axis_may_be_any_setting(tmp_path):
     table = ablated(tmp_path, asked(axis="mixing.alpha"))
     assert set(table["mixing.alpha"]) == {2.0} and set(table["epochs"]) == {5}
@@ -616,7 +695,9 @@ def block(name, text="old\n"):
 
 def test_readme_blocks_are_replaced_and_nothing_else(reports, study):
     text = readme.render("# A\n" + block("toy") + "between\n" + block("small") + "after", reports)
-    assert text.startswith("# A\n<!-- results of toy -->\n\nLinear evaluation") and text.endswith("small -->\nafter")
+    assert text.startswith("# A\n<!-- results of toy -->\n\n**Without augmentation") and text.endswith(
+        "small -->\nafter"
+    )
     assert text.count("old") == 0 and "\n<!-- end of toy -->\nbetween\n<!-- results of small -->\n" in text
     assert tables.metric_table(study.results) in text
     assert readme.render(text, reports) == text and readme.render("no block\n", reports) == "no block\n"

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from imix import archives
 from imix.archives import Archive, Checksum, members
-from imix.dataset import Form, PartRows, Splits, choose_parts, part_form
 from imix.errors import UserError
 from imix.schema import Strict
+from imix.sources import Form, PartRows, Splits, choose_parts, part_form
 
 KIND = "image"
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]

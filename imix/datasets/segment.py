@@ -10,7 +10,9 @@ from typing import Literal
 
 import numpy as np
 
-from imix.dataset import (
+from imix.errors import UserError
+from imix.schema import Strict
+from imix.sources import (
     DrawnRows,
     Form,
     Splits,
@@ -20,8 +22,6 @@ from imix.dataset import (
     fetch_from_package,
     training_rows,
 )
-from imix.errors import UserError
-from imix.schema import Strict
 
 KIND = "tabular"
 CLASSES = ["brickface", "cement", "foliage", "grass", "path", "sky", "window"]

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from imix import archives
 from imix.archives import Archive, Checksum, members
-from imix.dataset import SPLITS, Form, Splits, check_count, choose, chosen_counts
 from imix.datasets.spoken import (
     CLASSES,
     COMMANDS,
@@ -28,6 +27,7 @@ from imix.datasets.spoken import (
 )
 from imix.errors import UserError
 from imix.schema import Below, Count, Seed, Strict
+from imix.sources import SPLITS, Form, Splits, check_count, choose, chosen_counts
 
 __all__ = ["ARCHIVE", "CLASSES", "KIND", "ORIGIN", "Rows", "Source", "fetch", "form", "read"]
 

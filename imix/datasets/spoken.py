@@ -17,10 +17,11 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from imix.dataset import SPLITS, Form, Splits, check_count, random_rows
+from imix.dataset import random_rows
 from imix.errors import UserError
 from imix.files import write_bytes
 from imix.schema import Below, Seed, Strict, Within
+from imix.sources import SPLITS, Form, Splits, check_count
 from imix.views import speech
 from imix.views.base import Statistics
 

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from imix import plugins
-from imix.dataset import Form
 from imix.evaluation import ALIGNED_ROWS, FEW_LABELS, Probe
 from imix.methods import base
 from imix.schema import Strict
+from imix.sources import Form
 
 # settings that change no operation of a step; of these, the second line's may change its time
 FREE = {"epochs", "learning_rate", "warmup_epochs", "schedule", "milestones", "knn_every", "fraction", "alpha"}

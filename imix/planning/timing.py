@@ -7,11 +7,12 @@ from contextlib import suppress
 import torch
 
 from imix import identity, runtime, store
-from imix.dataset import Dataset, Form
+from imix.dataset import Dataset
 from imix.files import write_json
 from imix.methods import base
 from imix.planning.costs import FREE
 from imix.pretraining import Training
+from imix.sources import Form
 
 STEPS, SECONDS = 3, 0.3  # at least so many steps are timed, and for so long
 LARGEST = 1e11  # operations of a timed step: of a larger one, a part of the batch is timed

@@ -11,12 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from imix.errors import UserError
-from imix.reporting.plots import LINES, MARKERS, colours, titled
-from imix.reporting.results import METRICS, read_json, required
+from imix.reporting.plots import LINES, MARKERS, colours, draw_curves, titled
+from imix.reporting.results import METRICS, read_csv, read_json, required
 from imix.reporting.statistics import Spread, spread
 from imix.reporting.tables import interval, markdown, plus_minus, torch_note
 from imix.reporting.titles import cell_title, seeds, trained_with
 
+NOWHERE = "none of its data sets is in the grid"
 UNCHANGED = "unchanged"  # the value of cells with the settings of the grid
 Row = tuple[str, str]  # data set and augmentation: what a table and a column of the plot are about
 Column = tuple[str, str]  # method and mix
@@ -61,6 +62,25 @@ def collect(asked: Asked, folder: Path) -> pd.DataFrame:
         metrics = {name: required(result["metrics"], name, path) for name in METRICS}
         rows.append(row | metrics | {"torch": result["torch"]})
     return pd.DataFrame(rows)
+
+
+def histories(asked: Asked, folder: Path) -> pd.DataFrame:
+    """Return one row per epoch of the longest trainings of an ablation over epochs; nothing of another ablation.
+
+    Args:
+        folder: as for `collect`; the histories are beside the results.
+
+    Raises:
+        UserError: a history that is missing or damaged.
+    """
+    found = []
+    axes = (asked.datasets, asked.augmentation, asked.methods, asked.mixes, asked.values, asked.seeds)
+    for dataset, augmentation, method, mix, value, seed in itertools.product(*axes) if asked.axis == "epochs" else ():
+        path = folder / dataset / f"{value}.{augmentation}.{method}.{mix}.{seed}.csv"
+        cell = {"dataset": dataset, "augmentation": augmentation, "method": method, "mix": mix}
+        found.append(read_csv(path, ("epoch", "knn_validation")).assign(**cell))
+    longest = max(map(len, found), default=0)
+    return pd.concat([each for each in found if len(each) == longest]) if found else pd.DataFrame()
 
 
 def setting(settings: Mapping[str, Any], key: str, path: Path) -> Any:
@@ -172,26 +192,44 @@ def accuracy_table(table: pd.DataFrame, axis: str | None) -> str:
     return markdown(["value", *([axis] if axis else []), *heads], rows)
 
 
-def plot(table: pd.DataFrame, axis: str | None, methods: Sequence[str] = ()) -> Figure:
+def plot(
+    table: pd.DataFrame, axis: str | None, methods: Sequence[str] = (), curves: pd.DataFrame | None = None
+) -> Figure:
     """Plot accuracy (bars: standard deviation) and, under it, the gain (95 % interval), over the axis or the values.
 
-    A data set is a column of panels, an augmentation a row, or two where there are gains.
+    A data set is a column of panels, an augmentation a row, or two where there are gains; one more has the
+    curves of the longest trainings, where there are some.
 
     Args:
-        methods: those of the grid, which fix the colours; others get the colours after them.
+        methods: those of the grid, which fix the colours; others get the colours after them. curves: what
+            `histories` returned.
     """
+    if table.empty:
+        return _empty()
     tables, palette = split(table), colours([*methods, *table["method"].unique()])
     datasets, augmentations = table["dataset"].unique(), table["augmentation"].unique()
-    height = 1 + bool(gained(table))
+    curved = curves is not None and not curves.empty
+    height = 1 + bool(gained(table)) + curved
     shape = (height * len(augmentations), len(datasets))
     size = (5.5 * shape[1], 3.6 * shape[0])
     figure, grid = plt.subplots(*shape, figsize=size, squeeze=False, layout="constrained")
     for (row, augmentation), (column, dataset) in itertools.product(enumerate(augmentations), enumerate(datasets)):
-        panels = grid[height * row : height * (row + 1), column]
-        title = titled(dataset, augmentation, augmentations)
-        _draw(panels, Panel(tables[dataset, augmentation], axis, palette), title)
+        panels = list(grid[height * row : height * (row + 1), column])
+        if curved:
+            chosen = curves[(curves.dataset == dataset) & (curves.augmentation == augmentation)]
+            draw_curves(panels[-1], chosen, "knn_validation", palette)
+            panels.pop().set_ylabel("kNN on validation rows, %, longest training")
+        _draw(panels, Panel(tables[dataset, augmentation], axis, palette), titled(dataset, augmentation, augmentations))
     legend = grid[0, 0].get_legend_handles_labels()
     figure.legend(*legend, loc="outside lower center", fontsize=8, ncols=4)
+    return figure
+
+
+def _empty() -> Figure:
+    """Return a figure that says that the ablation did not run."""
+    figure, panel = plt.subplots(figsize=(5.5, 1.5), layout="constrained")
+    panel.axis("off")
+    panel.text(0.5, 0.5, NOWHERE, ha="center", va="center", fontsize=9)
     return figure
 
 
@@ -270,6 +308,8 @@ def page(asked: Asked, table: pd.DataFrame) -> str:
         "standard deviation; the probe's rate is chosen on validation rows. Gains and changes are paired by\n"
         "seed, with 95 % intervals (Student's t).\n"
     ]
+    if table.empty:
+        return "\n".join([*parts, f"{NOWHERE}.\n"])
     for (dataset, augmentation), chosen in split(table).items():
         title = titled(dataset, augmentation, asked.augmentation)
         text = "\n".join(filter(None, [accuracy_table(chosen, asked.axis), sentence(chosen)]))

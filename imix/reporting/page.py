@@ -8,8 +8,10 @@ from imix.reporting.tables import (
     collapse_note,
     data_table,
     epochs_table,
-    gain_sentence,
+    floor_note,
     gain_table,
+    group_table,
+    headline,
     metric_table,
     supervised_note,
     torch_note,
@@ -23,7 +25,11 @@ is chosen on validation rows. The same probe evaluates raw inputs, an untrained 
 trained with the labels of the training rows (without validation rows)."""
 GAINS = """\
 Points of linear accuracy that a mix adds to plain training of the same seed: mean and 95 % interval
-(Student's t) of the paired differences."""
+(Student's t) of the paired differences. `Holm` corrects the verdicts for their number. The seed moves
+weights, order of rows, views and mixing; the rows of each split are the same for all seeds."""
+GROUPS = """\
+Mean gain of i-Mix over cells. The interval's unit is the cell (Student's t over the cells' means), so that it
+covers how cells differ and how seeds do; `gains` and `losses` count cells whose own interval excludes zero."""
 TEST_SELECTED = """\
 The published protocol: the best of the probe's rates by test accuracy. It is optimistic; compare
 published numbers with this table."""
@@ -101,11 +107,11 @@ PLOTS = """\
 def _sections(study: Study) -> dict[str, tuple[str, str]]:
     """Return explanation and table of every section, by its title; a section without a table is left out."""
     results = study.results.assign(frechet_distance=100 * study.results.frechet_distance)
-    main = "\n".join(filter(None, [metric_table(results), torch_note(study.origins)]))
-    added = "\n".join(filter(None, [gain_table(results), gain_sentence(results)]))
+    main = "\n".join(filter(None, [metric_table(results), floor_note(results), torch_note(study.origins)]))
     return {
         "Linear evaluation": (LINEAR + collapse_note(results), main),
-        "What mixing adds": (" ".join(filter(None, [GAINS, supervised_note(results)])), added),
+        "What mixing adds": (" ".join(filter(None, [GAINS, supervised_note(results)])), gain_table(results)),
+        "What i-Mix adds on average": (GROUPS, group_table(results)),
         "Transfer": (
             "Linear evaluation on another data set than the encoder was trained on, test top-1 in %.",
             transfer_table(study.transfers),
@@ -123,7 +129,8 @@ def results_page(name: str, study: Study) -> str:
     how = f"trained {trained_with(layout(study.results).augmentations)}"
     parts = [
         f"# Results\n\nStudy `{name}`, made by `dvc repro`: {how}; {ran}.\n"
-        "Every training is a row of [results.csv](results.csv).\n"
+        "Every training is a row of [results.csv](results.csv).\n",
+        headline(study.results),
     ]
     parts += [f"## {title}\n\n{text}\n\n{table}" for title, (text, table) in _sections(study).items() if table]
     return "\n".join([*parts, PLOTS])
@@ -131,9 +138,8 @@ def results_page(name: str, study: Study) -> str:
 
 def readme_block(results: pd.DataFrame) -> str:
     """Return what the README shows of a study."""
-    table, counts = metric_table(results), gain_sentence(results)
     shown = (
         f"Linear evaluation, test top-1 in %, mean ± standard deviation, {seeds(results.seed.nunique())},\n"
         f"trained {trained_with(layout(results).augmentations)}:"
     )
-    return f"{shown}\n\n{table}" + (f"\n{counts}" if counts else "")
+    return "\n".join(filter(None, [headline(results), shown + "\n", metric_table(results), floor_note(results)]))

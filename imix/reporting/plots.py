@@ -1,7 +1,7 @@
 """The plots of a study: gains with intervals, training curves, projections. PNG and SVG, the same bytes every time."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -45,20 +45,19 @@ def titled(dataset: str, augmentation: str, augmentations: Sequence[str]) -> str
 
 
 def plot_gains(results: pd.DataFrame) -> Figure:
-    """Plot the points gained over plain training, one line per comparison, one panel per augmentation."""
+    """Plot the points gained over plain training, one line per comparison, one panel per data set."""
     found, shape = gains(results), layout(results)
-    lines = list(dict.fromkeys((gain.dataset, gain.method, gain.mix) for gain in found))
-    shown = list(dict.fromkeys(gain.augmentation for gain in found)) or shape.augmentations[:1]
-    size = (2.5 + 4.5 * len(shown), 1.6 + 0.32 * len(lines))
-    figure, panels = plt.subplots(
-        1, len(shown), figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
-    )
-    for panel, augmentation in zip(panels[0], shown, strict=True):
-        chosen = [gain for gain in found if gain.augmentation == augmentation]
-        _gains_panel(panel, chosen, lines, colours(shape.methods))
-        if len(shown) > 1:
-            panel.set_title(augmentation, fontsize=10)
-    panels[0, 0].set_yticks(range(len(lines)), [f"{dataset}  {cell_title(*cell)}" for dataset, *cell in lines])
+    datasets = list(dict.fromkeys(gain.dataset for gain in found)) or shape.datasets[:1]
+    augmentations = sorted({gain.augmentation for gain in found}, reverse=True)  # clean first
+    lines = list(dict.fromkeys((name, gain.method, gain.mix) for name in augmentations for gain in found))
+    size = (2.2 + 2.6 * len(datasets), 1.7 + 0.3 * len(lines))
+    figure, panels = plt.subplots(1, len(datasets), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    for panel, dataset in zip(panels[0], datasets, strict=True):
+        _gains_panel(panel, [gain for gain in found if gain.dataset == dataset], lines, colours(shape.methods))
+        panel.set_title(dataset, fontsize=10)
+    several = len(augmentations) > 1
+    labels = [(f"{name}: " if several else "") + cell_title(*cell) for name, *cell in lines]
+    panels[0, 0].set_yticks(range(len(lines)), labels)
     panels[0, 0].invert_yaxis()
     figure.supxlabel("gain in linear accuracy over plain training, points", fontsize=10)
     n = results["seed"].nunique()
@@ -69,16 +68,37 @@ def plot_gains(results: pd.DataFrame) -> Figure:
 
 
 def _gains_panel(panel: Axes, found: list[Gain], lines: list[tuple[str, str, str]], palette: dict[str, str]) -> None:
-    """Draw the gains of one augmentation, each at the place of its line, and rules between data sets."""
+    """Draw the gains of one data set, each at the place of its line, and a rule between augmentations."""
     for gain in found:
-        place, colour = lines.index((gain.dataset, gain.method, gain.mix)), palette[gain.method]
+        place, colour = lines.index((gain.augmentation, gain.method, gain.mix)), palette[gain.method]
         half = gain.points.half if gain.points.n > 1 else 0
-        panel.errorbar(gain.points.mean, place, xerr=half, color=colour, marker=MARKERS[gain.mix], capsize=3)
+        filled = colour if gain.points.decided else "white"  # hollow: the interval includes zero
+        panel.errorbar(
+            gain.points.mean,
+            place,
+            xerr=half,
+            color=colour,
+            marker=MARKERS[gain.mix],
+            markerfacecolor=filled,
+            capsize=3,
+        )
     panel.axvline(0, color="0.5", linewidth=0.8)
     for place, (above, below) in enumerate(itertools.pairwise(lines)):
         if above[0] != below[0]:
             panel.axhline(place + 0.5, color="0.85", linewidth=0.8, zorder=0)
     panel.margins(y=0.2 if len(lines) < 4 else 0.05)
+
+
+def draw_curves(panel: Axes, histories: pd.DataFrame, column: str, palette: Mapping[str, str]) -> None:
+    """Draw a column of histories over epochs, a line per method and mix: mean over seeds, band least to greatest."""
+    for (method, mix), history in histories.groupby(["method", "mix"], sort=False):
+        over = history.dropna(subset=[column]).groupby("epoch")[column]
+        marker = "." if len(over) <= 20 else ""  # a line through one point is invisible
+        style = {"color": palette[method], "marker": marker, "label": cell_title(method, mix)}
+        panel.plot(over.mean(), LINES[mix], **style)
+        panel.fill_between(over.mean().index, over.min(), over.max(), color=palette[method], alpha=0.12, lw=0)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.set_xlabel("epoch")
 
 
 def plot_curves(histories: pd.DataFrame) -> Figure:
@@ -91,17 +111,10 @@ def plot_curves(histories: pd.DataFrame) -> Figure:
     figure, grid = plt.subplots(len(rows), 2, figsize=(10, 3 * len(rows)), squeeze=False, layout="constrained")
     for panels, (dataset, augmentation) in zip(grid, rows, strict=True):
         row = histories[(histories.dataset == dataset) & (histories.augmentation == augmentation)]
-        for (method, mix), history in row.groupby(["method", "mix"], sort=False):
-            for panel, column in zip(panels, ("loss", "knn_validation"), strict=True):
-                over = history.dropna(subset=[column]).groupby("epoch")[column]
-                marker = "." if len(over) <= 20 else ""  # a line through one point is invisible
-                style = {"color": palette[method], "marker": marker, "label": cell_title(method, mix)}
-                panel.plot(over.mean(), LINES[mix], **style)
-                panel.fill_between(over.mean().index, over.min(), over.max(), color=palette[method], alpha=0.12, lw=0)
+        for panel, column in zip(panels, ("loss", "knn_validation"), strict=True):
+            draw_curves(panel, row, column, palette)
         title, n = titled(dataset, augmentation, augmentations), row["seed"].nunique()
         for panel, what in zip(panels, ("training loss", "kNN on validation rows, %"), strict=True):
-            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-            panel.set_xlabel("epoch")
             panel.set_title(f"{title}: {what} (n = {n})", fontsize=10)
     figure.legend(*grid[0][1].get_legend_handles_labels(), loc="outside lower center", fontsize=8, ncols=4)
     return figure

@@ -4,7 +4,8 @@ import math
 from typing import Any, NamedTuple
 
 import pandas as pd
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
+from statsmodels.stats.multitest import multipletests
 
 from imix.reporting.titles import BASELINE, SUPERVISED
 
@@ -103,6 +104,50 @@ def gains(results: pd.DataFrame) -> list[Gain]:
 def counted(found: list[Gain]) -> list[Gain]:
     """Return the gains that a summary counts: i-Mix regularises training without labels."""
     return [gain for gain in found if gain.method != SUPERVISED]
+
+
+def holm(found: list[Gain]) -> list[bool]:
+    """Return which gains or losses are decided after Holm's correction for their number.
+
+    P values are those of paired t-tests; gains without an interval are not decided.
+    """
+    t = [
+        abs(gain.points.mean) / (gain.points.std / math.sqrt(gain.points.n)) if gain.points.std else 0 for gain in found
+    ]
+    p = [
+        2 * float(stdtr(gain.points.n - 1, -value)) if gain.points.n > 1 else 1.0
+        for gain, value in zip(found, t, strict=True)
+    ]
+    return list(multipletests(p, alpha=0.05, method="holm")[0]) if found else []
+
+
+def over_cells(found: list[Gain]) -> Spread:
+    """Return the mean gain over cells with its interval, whose unit is the cell; of one cell, its own over seeds.
+
+    In a balanced design this is the interval of a mixed model with a random effect per cell: the spread of
+    the cells' means has the variation of cells and that of seeds in it.
+    """
+    return found[0].points if len(found) == 1 else spread(pd.Series([gain.points.mean for gain in found]))
+
+
+def groups(found: list[Gain]) -> dict[tuple[str, str], list[Gain]]:
+    """Return the gains of i-Mix by augmentation and group: all, each method, each data set."""
+    chosen = [gain for gain in counted(found) if gain.mix == "imix"]
+    by_group: dict[tuple[str, str], list[Gain]] = {}
+    for key in (lambda gain: "all", lambda gain: gain.method, lambda gain: gain.dataset):
+        for gain in chosen:
+            by_group.setdefault((gain.augmentation, key(gain)), []).append(gain)
+    return by_group
+
+
+def not_above(results: pd.DataFrame) -> list[tuple[str, str, str, str]]:
+    """Return the trained cells whose mean linear accuracy is not above raw inputs or an untrained encoder."""
+    values = spreads(results, "linear_accuracy")
+    floor: dict[str, float] = {}
+    for (dataset, _, method, _), value in values.items():
+        if method == BASELINE:
+            floor[dataset] = max(value.mean, floor.get(dataset, 0.0))
+    return [cell for cell, value in values.items() if cell[2] != BASELINE and value.mean <= floor.get(cell[0], -1)]
 
 
 def mean_gain(found: list[Gain]) -> float:

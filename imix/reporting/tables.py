@@ -6,7 +6,20 @@ from typing import Any
 import pandas as pd
 
 from imix.reporting.published import published
-from imix.reporting.statistics import CELL, Gain, Spread, counted, decided, gains, layout, mean_gain, spreads
+from imix.reporting.statistics import (
+    CELL,
+    Gain,
+    Spread,
+    counted,
+    decided,
+    gains,
+    groups,
+    holm,
+    layout,
+    not_above,
+    over_cells,
+    spreads,
+)
 from imix.reporting.titles import BASELINE, BASELINES, SUPERVISED, cell_title, method_title, mix_title
 
 FEW = 6  # cells with another version of torch that a note names one by one
@@ -98,6 +111,8 @@ def _verdict(gain: Spread) -> str:
 
 def gain_table(results: pd.DataFrame) -> str:
     """Return what each mix adds to plain training, in points, with its interval; "" if there is nothing to compare."""
+    found = gains(results)
+    corrected = dict(zip(map(_key, counted(found)), holm(counted(found)), strict=True))
     rows = [
         [
             gain.dataset,
@@ -108,28 +123,51 @@ def gain_table(results: pd.DataFrame) -> str:
             interval(gain.points),
             str(gain.points.n),
             _verdict(gain.points),
+            "" if _key(gain) not in corrected else "decided" if corrected[_key(gain)] else "undecided",
         ]
-        for gain in gains(results)
+        for gain in found
     ]
-    header = ["data", "augmentation", "method", "mix", "gain", "95 % interval", "n", "verdict"]
+    header = ["data", "augmentation", "method", "mix", "gain", "95 % interval", "n", "verdict", "Holm"]
     return by_augmentation(header, rows, layout(results).augmentations) if rows else ""
 
 
-def _counts(found: list[Gain]) -> str:
-    up, down = decided(found)
-    return (
-        f"Comparisons: {len(found)}. Gains whose 95 % interval excludes zero: {up}. Losses: {down}. "
-        f"Undecided: {len(found) - up - down}. Mean over all: {round(mean_gain(found), 1) + 0.0:+.1f} points.\n"
-    )
+def _key(gain: Gain) -> tuple[str, str, str, str]:
+    return gain.dataset, gain.augmentation, gain.method, gain.mix
 
 
-def gain_sentence(results: pd.DataFrame) -> str:
-    """Return how many comparisons gained, lost or are undecided, per augmentation; "" with nothing to compare."""
-    found, augmentations = counted(gains(results)), layout(results).augmentations
-    groups = {name: [gain for gain in found if gain.augmentation == name] for name in augmentations}
-    if len(augmentations) == 1:
-        return _counts(found) if found else ""
-    return "".join(f"- {name}: {_counts(group)}" for name, group in groups.items() if group)
+def group_table(results: pd.DataFrame) -> str:
+    """Return the mean gain of i-Mix over groups of cells; "" if there is nothing to compare."""
+    rows = []
+    datasets = layout(results).datasets
+    for (augmentation, name), found in groups(gains(results)).items():
+        title = name if name in ("all", *datasets) else method_title(name)
+        mean, up = over_cells(found), decided(found)
+        rows.append([title, augmentation, f"{mean.mean:+.1f}", interval(mean), str(len(found)), f"{up[0]}", f"{up[1]}"])
+    header = ["cells", "augmentation", "mean gain", "95 % interval", "number", "gains", "losses"]
+    return by_augmentation(header, rows, layout(results).augmentations) if rows else ""
+
+
+def headline(results: pd.DataFrame) -> str:
+    """Return the answer to the paper's main question in one sentence, whatever it is; "" with nothing to compare."""
+    found = {name: group for (name, which), group in groups(gains(results)).items() if which == "all"}
+    parts = []
+    for name, text in (("clean", "without augmentation"), ("augmented", "with augmentation")):
+        if name in found:
+            group, mean = found[name], over_cells(found[name])
+            up, down = decided(group)
+            bounds = f" ({interval(mean)})" if interval(mean) else ""
+            parts.append(
+                f"{text} i-Mix adds {mean.mean:+.1f} points on average{bounds}: {up} of {len(group)} cells gain, "
+                f"{down} lose, {len(group) - up - down} are undecided"
+            )
+    sentence = "; ".join(parts)
+    return f"**{sentence[0].upper()}{sentence[1:]}.**\n" if sentence else ""
+
+
+def floor_note(results: pd.DataFrame) -> str:
+    """Return a sentence that names the cells that learnt nothing a linear probe can use; "" if there are none."""
+    cells = [f"{dataset} {augmentation} {cell_title(*rest)}" for dataset, augmentation, *rest in not_above(results)]
+    return f"Not above raw inputs and an untrained encoder on average: {', '.join(cells)}.\n" if cells else ""
 
 
 def _origin(card: Mapping[str, Any]) -> str:

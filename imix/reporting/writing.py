@@ -31,12 +31,18 @@ def write_study(folder: Path, study: Study, record: Mapping[str, Any], costs: Ma
     write_json(folder / "cost.json", costs)
 
 
-def write_ablation(folder: Path, asked: ablations.Asked, table: pd.DataFrame, methods: Sequence[str]) -> None:
+def write_ablation(
+    folder: Path,
+    asked: ablations.Asked,
+    table: pd.DataFrame,
+    methods: Sequence[str],
+    curves: pd.DataFrame | None = None,
+) -> None:
     """Write ``<name>.csv``, ``.md``, ``.png`` and ``.svg`` of an ablation.
 
     Args:
-        methods: those of the grid, which fix the colours.
+        methods: those of the grid, which fix the colours. curves: what `ablations.histories` returned.
     """
     write_bytes(folder / f"{asked.name}.csv", csv_bytes(table))
     write_bytes(folder / f"{asked.name}.md", ablations.page(asked, table).encode())
-    plots.write(ablations.plot(table, asked.axis, methods), folder / f"{asked.name}.png")
+    plots.write(ablations.plot(table, asked.axis, methods, curves), folder / f"{asked.name}.png")

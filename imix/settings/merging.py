@@ -17,13 +17,13 @@ from types import ModuleType
 from typing import Any, NamedTuple, get_args
 
 from imix import domains, plugins
-from imix.dataset import Form
 from imix.errors import UserError
 from imix.evaluation import Probe
 from imix.methods.base import Augmentation, Mix, Settings
 from imix.paths import Cell
 from imix.schema import Strict, entry, shown, validated
 from imix.settings.study import Ablation, Params
+from imix.sources import Form
 
 PARAMS = Path("params.yaml")
 Block = dict[str, Any]

@@ -8,13 +8,13 @@ has changed.
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 from imix import identity
 from imix.files import write_json
 from imix.paths import SETTINGS, Cell
 from imix.settings.merging import Block, ablation_datasets, data, evaluation, resolve, variants
 from imix.settings.study import Params
+
 
 def resolved(params: Params) -> dict[Path, Block]:
     """Return the content of every file, by its path below ``data/settings``."""

@@ -1,0 +1,137 @@
+"""Choose the recipes of the default study by a rule that knows no test row: ``python -m benchmarks.recipes mnist``.
+
+Every candidate trains plain and with i-Mix, augmented and clean, from a seed that the study does not use. Its
+score is the kNN accuracy on validation rows after the last epoch, averaged over those trainings: one choice for
+plain and i-Mix, augmented and clean. In this order:
+
+1. for each method, batch size, learning rate and ema (all combinations, at the smaller width);
+2. the width, twice as large if that adds a point to the mean over methods;
+3. epochs, twice as many as long as that adds a point to the mean over methods;
+
+2 and 3 only while a training takes no more seconds of one core than the budget.
+
+Writes one row per training to <out>/<dataset>.csv and prints what it chooses; docs/recipes.md has the outcome.
+Needs data/<dataset>/tensors, as ``dvc repro preprocess`` makes it.
+"""
+
+import argparse
+import itertools
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from imix import identity, paths, plugins, running
+from imix.errors import exit_cleanly
+from imix.files import write_json
+from imix.settings import loading, merging
+
+SEEDS = (1000,)
+METHODS = ("npair", "moco", "byol")
+CELLS = tuple(itertools.product(("augmented", "clean"), ("none", "imix")))
+BUDGET = {"mnist": 6.0, "diamonds": 4.0, "spoken": 8.0}  # seconds of one core that a training may take, on average
+BATCHES, RATES, EMAS = [32, 64], [0.25, 1.0], [0.9, 0.99]  # ema: of methods that have one
+WIDTHS = {"mnist": [8, 16], "diamonds": [0.03125, 0.0625], "spoken": [8, 16]}
+EPOCHS = {"mnist": 5, "diamonds": 10, "spoken": 3}  # of steps 1 and 2
+
+
+def settings(dataset: str, method: str, change: dict[str, Any], augmentation: str, mix: str) -> dict[str, Any]:
+    """Return the settings of one training of a candidate."""
+    params = loading.load()
+    encoder = {"encoder": {"width": change["width"]}} if "width" in change else {}
+    layer = encoder | {key: value for key, value in change.items() if key != "width"} | {"warmup_epochs": 1}
+    cell = paths.Cell(dataset, augmentation, method, mix)
+    return merging.resolve(params, cell, ("candidate", layer)).model_dump()
+
+
+def train(slot: int, report: Any, cell: paths.Cell, raw: dict[str, Any], code: str, seed: int, target: Path) -> None:
+    """Train once, and write the validation kNN accuracy and the seconds of one core."""
+    from imix import dataset, jobs, runtime
+
+    rows = dataset.load(paths.tensors(cell.dataset), runtime.configure(slot))
+    began = time.process_time()
+    done = jobs.trained(cell, raw, code, seed, rows, report)
+    taken = time.process_time() - began
+    score = float(pd.read_csv(done.history)["knn_validation"].dropna().iloc[-1])
+    write_json(target, {"knn_validation": score, "seconds": round(taken, 2)})
+
+
+def run(dataset: str, candidates: list[tuple[str, dict[str, Any]]], out: Path) -> pd.DataFrame:
+    """Train every candidate; return one row per training."""
+    kind = merging.data(loading.load(), dataset).module.KIND
+    rows, tasks = [], []
+    for (method, change), (augmentation, mix), seed in itertools.product(candidates, CELLS, SEEDS):
+        raw = settings(dataset, method, change, augmentation, mix)
+        cell = paths.Cell(dataset, augmentation, method, mix)
+        target = out / dataset / f"{identity.digest([raw, seed, method])[:16]}.json"
+        row = {"method": method, "augmentation": augmentation, "mix": mix, "seed": seed, **change}
+        rows.append((row, target))
+        if not target.exists():
+            code = identity.training_code(method, kind)
+            label = f"{cell} {' '.join(f'{key} {value}' for key, value in change.items())}"
+            tasks.append(running.Task(label, "benchmarks.recipes:train", (cell, raw, code, seed, target)))
+    if tasks:
+        modules = [f"imix.methods.{method}" for method in plugins.names("methods")]
+        running.run(f"recipes {dataset}", tasks, ["imix.jobs", f"imix.views.{kind}", *modules])
+    return pd.DataFrame([row | json.loads(target.read_text()) for row, target in rows])
+
+
+def score(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Return each candidate's mean score and seconds, the best first."""
+    means = table.groupby(keys, dropna=False)[["knn_validation", "seconds"]].mean()
+    return means.sort_values("knn_validation", ascending=False, kind="stable")
+
+
+def candidates(method: str, dataset: str) -> list[dict[str, Any]]:
+    """Return the combinations of step 1."""
+    emas = [{}] if method == "npair" else [{"ema": ema} for ema in EMAS]
+    fixed = {"width": WIDTHS[dataset][0], "epochs": EPOCHS[dataset]}
+    return [
+        fixed | {"batch_size": batch, "learning_rate": rate} | ema
+        for batch, rate, ema in itertools.product(BATCHES, RATES, emas)
+    ]
+
+
+def doubled(
+    dataset: str, chosen: dict[str, dict[str, Any]], key: str, values: list[Any], out: Path
+) -> tuple[Any, list[pd.DataFrame]]:
+    """Return the largest of rising values that each add a point to the one before, within the budget; and the trainings."""
+    best, before, tables = values[0], None, []
+    for value in values:
+        table = run(dataset, [(method, change | {key: value}) for method, change in chosen.items()], out)
+        mean, seconds = table["knn_validation"].mean(), table["seconds"].mean()
+        print(f"{key} {value}: kNN {mean:.2f} %, {seconds:.1f} s a training")
+        tables.append(table)
+        if before is not None and (mean < before + 1 or seconds > BUDGET[dataset]):
+            break
+        best, before = value, mean
+    return best, tables
+
+
+def main() -> None:
+    """Search the recipe of one data set."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dataset", choices=sorted(BUDGET))
+    parser.add_argument("--out", type=Path, default=Path("recipes"))
+    args = parser.parse_args()
+    dataset, keys = args.dataset, ["batch_size", "learning_rate", "ema"]
+    first = [(method, change) for method in METHODS for change in candidates(method, dataset)]
+    table, chosen = run(dataset, first, args.out), {}
+    for method in METHODS:
+        scores = score(table[table.method == method], keys)
+        print(f"{method}\n{scores.round(2).to_string()}")
+        values = dict(zip(keys, scores.index[0], strict=True))
+        chosen[method] = next(
+            change for _, change in first if change.items() >= {k: v for k, v in values.items() if v == v}.items()
+        )
+    width, wider = doubled(dataset, chosen, "width", WIDTHS[dataset], args.out)
+    chosen = {method: change | {"width": width} for method, change in chosen.items()}
+    epochs, longer = doubled(dataset, chosen, "epochs", [EPOCHS[dataset] * 2**k for k in range(6)], args.out)
+    pd.concat([table, *wider, *longer]).drop_duplicates().to_csv(args.out / f"{dataset}.csv", index=False)
+    print(f"{dataset}: epochs {epochs}, width {width}; {chosen}")
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)
