@@ -46,16 +46,23 @@ def excess(longer: list[float], shorter: list[float]) -> str:
     return f"{statistics.median(shares):+.1f} % ({min(shares):+.1f} to {max(shares):+.1f})"
 
 
-def compare(label: str, pairs: int, ours: Callable[[], object], reference: Callable[[], object], rounds: int = 7) -> None:
+def compare(
+    label: str, pairs: int, ours: Callable[[], object], reference: Callable[[], object], rounds: int = 7
+) -> None:
     """Time both in turn, after one warm-up each; print how many times as fast ours is.
 
     Args:
-        label: of the line. pairs: of views that the work makes. ours, reference: the same work, done once. rounds: timed.
+        label: of the line. pairs: of views that the work makes. ours, reference: the same work, done once.
+        rounds: timed.
     """
     times = race({"ours": ours, "reference": reference}, rounds)
     mine, theirs = (pairs / statistics.median(side) for side in times.values())
     found = ratio(times["ours"], times["reference"])
-    print(f"{label}, {pairs} pairs: {found} times as fast, n = {rounds}; {mine:,.0f} against {theirs:,.0f} pairs a second", flush=True)
+    print(
+        f"{label}, {pairs} pairs: {found} times as fast, n = {rounds}; "
+        f"{mine:,.0f} against {theirs:,.0f} pairs a second",
+        flush=True,
+    )
 
 
 def peak() -> float:
@@ -67,10 +74,18 @@ def peak() -> float:
 
 
 def start() -> torch.device:
-    """Seed, set the threads, say what this machine is. The references are written for the processor: it alone is timed."""
+    """Seed, set the threads, print what this machine is.
+
+    Only the processor is timed: the references are written for it.
+    """
     os.environ["IMIX_DEVICE"] = "cpu"
     device = runtime.configure()
     torch.manual_seed(0)
-    threadpoolctl.threadpool_limits(torch.get_num_threads())  # the references' too: NumPy's products start threads of their own
-    print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
+    threadpoolctl.threadpool_limits(
+        torch.get_num_threads()
+    )  # the references' too: NumPy's products start threads of their own
+    print(
+        f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, "
+        f"{torch.backends.cpu.get_cpu_capability()}"
+    )
     return device

@@ -1,4 +1,4 @@
-"""Epochs end to end, rows to updated weights: ours against item-by-item views and a plain step; the share of views in ours."""
+"""Epochs end to end, rows to updated weights: ours against item-by-item views and a plain step; the share of views."""
 
 import statistics
 import sys
@@ -9,8 +9,7 @@ import torch
 from benchmarks import cells, race, ratio, start
 from benchmarks.plain import PIL_VIEW, PlainStep, pictures
 from imix.evaluation import evaluate
-from imix.pretraining import Training
-from imix.progress import Progress
+from imix.pretraining import Training, run
 
 
 def with_clock(training: Training) -> list[float]:
@@ -31,18 +30,14 @@ def with_clock(training: Training) -> list[float]:
 
 
 def ours(training: Training) -> None:
-    """One epoch as `pretraining.run` trains it, without the kNN monitor."""
-    with Progress("benchmark", training.items_per_epoch, 1) as progress:
-        training._monitor = dict
-        training.epoch = training.step = 0
-        for _ in range(training.steps):
-            training.run_step(progress)
+    """Take the steps of one epoch, without the kNN that watches it, at a rate of 0: noise teaches nothing."""
+    for _ in range(training.steps):
+        cells.step(training)
 
 
 def share(name: str, dataset: str, rows: int, rounds: int, **changes: object) -> Training:
     """Print the share of the views in an epoch of a cell, plain MoCo."""
     training = cells.training(dataset, "moco", cells.cell(dataset, "moco", "none", **changes), rows)
-    training.optimiser.step = lambda rate, step=training.optimiser.step: step(1e-6)
     noted, shares, seconds = with_clock(training), [], []
     for _ in range(rounds + 1):
         noted.clear()
@@ -69,19 +64,20 @@ def against_plain(training: Training, rounds: int) -> None:
             step(*(torch.stack([PIL_VIEW(items[k]) for k in block.tolist()]) for _ in (0, 1)))
 
     times = race({"ours": lambda: ours(training), "plain": plain}, rounds)
-    print(f"  {s.precision}: {ratio(times['ours'], times['plain'])} times as fast as PIL and the plain step, n = {rounds}", flush=True)
+    print(
+        f"  {s.precision}: {ratio(times['ours'], times['plain'])} times as fast "
+        f"as PIL and the plain step, n = {rounds}",
+        flush=True,
+    )
 
 
 def whole_cell(name: str, dataset: str, rows: int) -> None:
-    """Training of all its epochs, monitor included, and evaluation, of one seed, with ``rows`` rows in every split: seconds."""
-    training = cells.training(dataset, "npair", cells.cell(dataset, "npair", "imix"), rows)
-    training.optimiser.step = lambda rate, step=training.optimiser.step: step(1e-3 * rate)  # noise teaches nothing
+    """Print the seconds of one seed's training, kNN included, and of its evaluation, with ``rows`` rows a split."""
+    training = cells.training(dataset, "npair", cells.cell(dataset, "npair", "imix", learning_rate=1e-4), rows)
     started = time.perf_counter()
-    with Progress("benchmark", training.items_per_epoch * training.settings.epochs, training.settings.epochs) as progress:
-        while training.epoch < training.settings.epochs:
-            training.run_step(progress)
+    run(training, name)
     trained = time.perf_counter()
-    evaluate(training.method.encoder, training.views, training.dataset, cells.params().probe[dataset], 0)
+    evaluate(training.method.encoder, training.dataset, cells.views_settings(dataset), cells.probe(dataset), 0)
     evaluated = time.perf_counter() - trained
     found = f"{trained - started:.1f} s of training, {evaluated:.1f} s of evaluation"
     print(f"{name}, {rows} rows a split, {training.settings.epochs} epochs: {found}", flush=True)
@@ -97,7 +93,15 @@ def main() -> None:
     share("spoken, ResNet-10 of width 16", "spoken", 250, 3)
     batch = 256 if "--full" in sys.argv else 32
     for precision in ("float32", "bfloat16"):
-        found = share(f"ResNet-18, batch {batch}, {precision}", "cifar10", 2 * batch, 3, size=18, batch_size=batch, precision=precision)
+        found = share(
+            f"ResNet-18, batch {batch}, {precision}",
+            "cifar10",
+            2 * batch,
+            3,
+            size=18,
+            batch_size=batch,
+            precision=precision,
+        )
         against_plain(found, 2)
 
 

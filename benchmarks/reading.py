@@ -1,4 +1,4 @@
-"""Reading archives of the official sizes, with made-up contents: seconds and peak memory, against decompressing them and no more."""
+"""Reading archives of the official sizes, with made-up contents: time and peak memory, against decompressing alone."""
 
 import gzip
 import io
@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import peak
-from imix.datasets import save, source_module
-from imix.datasets.archives import OFFICIAL
+from imix import plugins
+from imix.dataset import save
 from imix.datasets.spoken import COMMANDS, UNKNOWN
-from imix.settings import ROWS, VerifiedSource
 
 BLOCK = 1 << 20
 CLIPS, HELD_OUT = 64_721, 6_800  # of Speech Commands v0.01; about so many in either list
@@ -55,10 +54,17 @@ def make_cifar10(path: Path, rng: np.random.Generator) -> None:
 
 def make_covtype(path: Path, rng: np.random.Generator) -> None:
     """581,012 rows of ten numbers, 44 flags and a class."""
-    rows = np.concatenate([rng.integers(4000, size=(581_012, 10)), np.eye(44, dtype=np.int64)[rng.integers(44, size=581_012)]], axis=1)
+    rows = np.concatenate(
+        [rng.integers(4000, size=(581_012, 10)), np.eye(44, dtype=np.int64)[rng.integers(44, size=581_012)]], axis=1
+    )
     rows = np.concatenate([rows, np.arange(581_012)[:, None] % 7 + 1], axis=1)
     with gzip.open(path, "wt", compresslevel=1) as file:
         np.savetxt(file, rows, fmt="%d", delimiter=",")
+
+
+def archive(name: str) -> str:
+    """Return the file name of a source's archive."""
+    return plugins.find("datasets", name).ARCHIVE.file
 
 
 def read(name: str, folder: Path) -> tuple[float, float]:
@@ -66,8 +72,10 @@ def read(name: str, folder: Path) -> tuple[float, float]:
     started = time.perf_counter()
     everything = {"train": None, "validation": 0.1, "test": None, "seed": 0}
     extra = {"covtype": {"standardise": "train"}, "speech_commands": {"silence": 0.1, "validation": None}}
-    rows = ROWS[name].model_validate(everything | extra.get(name, {}))
-    save(source_module(name).read(VerifiedSource(name=name, checksum=None), rows, folder), folder / "tensors", {})
+    module = plugins.find("datasets", name)
+    rows = module.Rows.model_validate(everything | extra.get(name, {}))
+    splits = module.read(module.Source(name=name, checksum=None), rows, folder)
+    save(splits, folder / "tensors", module.KIND, module.ORIGIN, {})
     return time.perf_counter() - started, peak() / 1e3
 
 
@@ -75,7 +83,7 @@ def decompress(name: str, folder: Path) -> tuple[float, float]:
     """Run the archive through zlib and drop the result: seconds, GB."""
     started = time.perf_counter()
     unzip = zlib.decompressobj(31)
-    with (folder / OFFICIAL[name].file).open("rb") as file:
+    with (folder / archive(name)).open("rb") as file:
         while block := file.read(BLOCK):
             unzip.decompress(block)
     return time.perf_counter() - started, peak() / 1e3
@@ -87,8 +95,8 @@ def main(rounds: int = 3) -> None:
     for name, make in makers.items():
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            make(folder / OFFICIAL[name].file, np.random.default_rng(0))
-            size = (folder / OFFICIAL[name].file).stat().st_size / 1e9
+            make(folder / archive(name), np.random.default_rng(0))
+            size = (folder / archive(name)).stat().st_size / 1e9
             found: dict[str, list[tuple[float, float]]] = {"read": [], "decompress": []}
             for _ in range(rounds):
                 for function in (read, decompress):
@@ -96,8 +104,10 @@ def main(rounds: int = 3) -> None:
                         found[function.__name__].append(pool.apply(function, (name, folder)))
             ratios = sorted(ours[0] / theirs[0] for ours, theirs in zip(*found.values(), strict=True))
             print(
-                f"{name} ({size:.2f} GB): {ratios[rounds // 2]:.2f} times as long as decompressing (n = {rounds}, {ratios[0]:.2f} to "
-                f"{ratios[-1]:.2f}); {sorted(found['read'])[rounds // 2][0]:.1f} s, at most {max(gb for _, gb in found['read']):.2f} GB",
+                f"{name} ({size:.2f} GB): {ratios[rounds // 2]:.2f} times as long as decompressing "
+                f"(n = {rounds}, {ratios[0]:.2f} to "
+                f"{ratios[-1]:.2f}); {sorted(found['read'])[rounds // 2][0]:.1f} s, "
+                f"at most {max(gb for _, gb in found['read']):.2f} GB",
                 flush=True,
             )
 

@@ -1,4 +1,4 @@
-"""Views: a batch at once, against the usual pipeline of one item after the other: PIL and torchvision, librosa, NumPy rows."""
+"""Views: a batch at once, against the usual pipeline, one item after the other: PIL and torchvision, librosa, NumPy."""
 
 import librosa
 import numpy as np
@@ -6,23 +6,22 @@ import torch
 
 from benchmarks import compare, start
 from benchmarks.plain import PIL_VIEW, pictures
-from imix.settings import ImageViews, SpeechViews, TabularViews
-from imix.views.image import Views as ImageDomain
+from imix.views import image, speech, tabular
+from imix.views.base import Statistics
 from imix.views.speech import BANDS, FRAMES, HOP, N_FFT, RATE
-from imix.views.speech import Views as SpeechDomain
-from imix.views.tabular import Views as TabularDomain
 
 BATCHES = (50, 256)
-IMAGES = ImageViews(
-    kind="image", scale=[0.2, 1.0], jitter=[0.4, 0.4, 0.4, 0.1], jitter_probability=0.8, grey_probability=0.2, flip_probability=0.5
+IMAGES = image.Settings(
+    scale=[0.2, 1.0], jitter=[0.4, 0.4, 0.4, 0.1], jitter_probability=0.8, grey_probability=0.2, flip_probability=0.5
 )
-SPEECH = SpeechViews(kind="speech", probability=0.5, amplitude=[0.7, 1.1], speed=0.2, stretch=0.2, shift=8, noise=0.45)
+SPEECH = speech.Settings(probability=0.5, amplitude=[0.7, 1.1], speed=0.2, stretch=0.2, shift=8, noise=0.45)
 
 
 def image_pairs(device: torch.device, size: int) -> None:
     """CIFAR's views: two of every image of a batch."""
     images = torch.randint(256, (size, 3, 32, 32), dtype=torch.uint8, device=device)
-    views, generator = ImageDomain(IMAGES, torch.full((3,), 0.5, device=device), torch.full((3,), 0.25, device=device)), torch.Generator()
+    statistics = Statistics(torch.full((3,), 0.5, device=device), torch.full((3,), 0.25, device=device))
+    views, generator = image.Views(IMAGES, statistics), torch.Generator()
     items = pictures(images)
     compare(
         "image views",
@@ -50,7 +49,9 @@ def one_clip(clip: np.ndarray, noise: np.ndarray, rng: np.random.Generator) -> n
         samples = librosa.util.fix_length(samples, size=RATE)
     spectrum = stft(samples)
     if applied():
-        spectrum = librosa.phase_vocoder(spectrum, rate=1 + rng.uniform(-SPEECH.stretch, SPEECH.stretch), hop_length=HOP)
+        spectrum = librosa.phase_vocoder(
+            spectrum, rate=1 + rng.uniform(-SPEECH.stretch, SPEECH.stretch), hop_length=HOP
+        )
         spectrum = librosa.util.fix_length(spectrum, size=FRAMES)
     if applied():
         spectrum = np.roll(spectrum, rng.integers(-SPEECH.shift, SPEECH.shift + 1), 1)
@@ -67,8 +68,9 @@ def speech_pairs(device: torch.device, size: int) -> None:
     clips = (rng.standard_normal((size, RATE)) * 3000).astype(np.int16)
     noise = (rng.standard_normal((6, 10 * RATE)) * 500).astype(np.int16)
     tensors, generator = torch.from_numpy(clips).to(device), torch.Generator()
-    views = SpeechDomain(
-        SPEECH, torch.zeros(1, device=device), torch.ones(1, device=device), torch.from_numpy(noise.reshape(-1, RATE)).to(device)
+    background = torch.from_numpy(noise.reshape(-1, RATE)).to(device)
+    views = speech.Views(
+        SPEECH, Statistics(torch.zeros(1, device=device), torch.ones(1, device=device), background=background)
     )
     compare(
         "speech views",
@@ -80,8 +82,13 @@ def speech_pairs(device: torch.device, size: int) -> None:
 
 def tabular_pairs(device: torch.device, size: int) -> None:
     """CovType's views: two of every row of 10 numbers and 44 flags."""
-    rows, mean, std = torch.randn(size, 54, device=device), torch.zeros(10, device=device), torch.ones(10, device=device)
-    views, generator = TabularDomain(TabularViews(kind="tabular", masking=[0.2, 0.2]), mean, std, 10), torch.Generator()
+    rows, mean, std = (
+        torch.randn(size, 54, device=device),
+        torch.zeros(10, device=device),
+        torch.ones(10, device=device),
+    )
+    views = tabular.Views(tabular.Settings(masking=[0.2, 0.2]), Statistics(mean, std, 10))
+    generator = torch.Generator()
     array, rng = rows.cpu().numpy(), np.random.default_rng(0)
 
     def one_row(row: np.ndarray) -> np.ndarray:

@@ -32,21 +32,31 @@ Time: {time}; {workers} side by side (IMIX_WORKERS), where a stage has as many.
 Not in it: settings, fetch, preprocess, reports.
 {done}
 """
-DONE = """Left out: stages that dvc.lock has with the same command, settings, code and data, and DVC's cache with their outputs;
-trainings that the store has."""
+DONE = """Left out: stages that dvc.lock has with the same command, settings, code and data, and DVC's cache with their
+outputs; trainings that the store has."""
 
 
 def main() -> None:
     """Run one of the commands."""
     parser = Options(prog="python -m imix", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    plan = commands.add_parser("plan", help="print trainings, operations, memory and time of the study, without what is done")
-    plan.add_argument("--rate", type=_positive, action=Once, metavar="OPERATIONS_PER_SECOND", help="time nothing: of another device")
-    plan.add_argument("--memory", type=_positive, action=Once, metavar="GB", help="of the device: say what does not fit")
+    plan = commands.add_parser(
+        "plan", help="print trainings, operations, memory and time of the study, without what is done"
+    )
+    plan.add_argument(
+        "--rate", type=_positive, action=Once, metavar="OPERATIONS_PER_SECOND", help="time nothing: of another device"
+    )
+    plan.add_argument(
+        "--memory", type=_positive, action=Once, metavar="GB", help="of the device: say what does not fit"
+    )
     plan.add_argument("--cells", action="store_true", help="print a line for every stage, too")
-    plan.add_argument("-S", metavar="KEY=VALUE", action="append", default=[], help="change a parameter, as `dvc exp run -S` does")
+    plan.add_argument(
+        "-S", metavar="KEY=VALUE", action="append", default=[], help="change a parameter, as `dvc exp run -S` does"
+    )
     kept = commands.add_parser("store", help="list what the store holds")
-    kept.add_argument("--prune", type=_positive, action=Once, metavar="GB", help="remove what was used longest ago, down to GB")
+    kept.add_argument(
+        "--prune", type=_positive, action=Once, metavar="GB", help="remove what was used longest ago, down to GB"
+    )
     commands.add_parser("readme", help="write the results of reports/ into README.md")
     args = parser.parse_args()
     {"plan": _plan, "store": _store, "readme": _readme}[args.command](args)
@@ -113,7 +123,7 @@ def _override(path: Path, changes: list[str], name: str) -> None:
         if sweeps := [each.input_line for each in to_hydra_overrides(own) if each.is_sweep_override()]:
             raise UserError(f"-S {sweeps[0]}: several values; must be one, and a list is written as [a,b]")
         apply_overrides(path, own)
-    except (DvcException, HydraException, OmegaConfBaseException) as error:
+    except (DvcException, HydraException, OmegaConfBaseException, LookupError, TypeError, ValueError) as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise UserError(f"-S {' '.join(own)}: {reason}; must be key=value, as in grid.seeds=[0]") from None
 
@@ -156,8 +166,9 @@ def table(jobs: Sequence["Job"], workers: int, start: float, cells: bool = False
     for group in dict.fromkeys(job.group for job in jobs):
         here = [job for job in jobs if job.group == group]
         lines.append(_line(group, here, workers, start))
-        for output in dict.fromkeys(job.output for job in here) if cells else ():
-            lines.append(_line(f"  {output}", [job for job in here if job.output == output], workers, start))
+        outputs = dict.fromkeys(job.output for job in here) if cells else {}
+        own = {output: [job for job in here if job.output == output] for output in outputs}
+        lines += [_line(f"  {output}", some, workers, start) for output, some in own.items()]
     return "\n".join([*lines, _line("total", jobs, workers, start)]) + "\n"
 
 
@@ -171,7 +182,9 @@ def _line(name: str, jobs: Sequence["Job"], workers: int, start: float) -> str:
     text += f"{f'{trained[0]:,} of {trained[1]:,}' if trained[1] else '-':>12}"
     text += f"{steps:>13,}" if steps else f"{'-':>13}"
     text += f"{operations / 1e15:>11,.3g}{memory / 1e9:>8.2f}" if left else f"{'-':>11}{'-':>8}"
-    return text + "".join(f"{duration(wall(some, workers, start)):>{width}}" for some, width in ((left, 12), (jobs, 13)))
+    return text + "".join(
+        f"{duration(wall(some, workers, start)):>{width}}" for some, width in ((left, 12), (jobs, 13))
+    )
 
 
 def fits(jobs: Sequence["Job"], memory: float) -> str:
@@ -183,7 +196,9 @@ def fits(jobs: Sequence["Job"], memory: float) -> str:
 
 
 def _note(rate: float | None, device: "torch.device", workers: int, record: "Recorded | None") -> str:
-    time_ = f"at {rate:g} operations a second, without start-up" if rate else f"from steps timed on this machine's {device}"
+    time_ = (
+        f"at {rate:g} operations a second, without start-up" if rate else f"from steps timed on this machine's {device}"
+    )
     done = DONE if record else "No DVC repository here: only trainings that the store has are left out."
     return NOTE.format(time=time_, workers=f"{workers} job{'s' * (workers > 1)}", done=done).strip()
 

@@ -45,7 +45,9 @@ def load(path: Path, dataset: Dataset) -> tuple[nn.Module, str]:
             header = json.loads((file.metadata() or {})[KEY])
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         if fingerprint(state) != header["sha256"]:
-            raise UserError(f"{path}: damaged: other weights than were saved; `dvc repro -f` of its stage makes it again")
+            raise UserError(
+                f"{path}: damaged: other weights than were saved; `dvc repro -f` of its stage makes it again"
+            )
         domain = domain_class(header["domain"]["kind"]).model_validate(header["domain"])
         encoder = make_encoder(domain.kind, domain.encoder, dataset)
         encoder.load_state_dict(state)

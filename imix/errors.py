@@ -77,7 +77,9 @@ def explained(error: BaseException) -> str | None:
         return str(error)
     # torch's OutOfMemoryError is a RuntimeError; torch is not imported here
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error):
-        return "out of memory: use fewer rows, a smaller batch_size or encoder, fewer IMIX_WORKERS or another IMIX_DEVICE"
+        return (
+            "out of memory: use fewer rows, a smaller batch_size or encoder, fewer IMIX_WORKERS or another IMIX_DEVICE"
+        )
     if isinstance(error, OSError) and error.errno in DISK:
         return f"{error.filename or 'the disk'}: {error.strerror}"
     return None

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from imix import domains
+from imix import domains, runtime
 from imix.dataset import Dataset, nested_rows
 from imix.features import (
     BATCH,
@@ -40,7 +40,9 @@ class Probe(Strict):
     batch_size: Count
     momentum: Momentum
     milestones: list[Epochs]  # epochs at which the rate is multiplied by 0.2
-    copies: Annotated[int, Within(0, 1_000)]  # augmented copies of the training rows (pad 4, crop, flip); 0 = clean rows
+    copies: Annotated[
+        int, Within(0, 1_000)
+    ]  # augmented copies (pad 4, crop, flip) of the training rows; 0 = clean rows
     flip: bool  # whether those copies are flipped
     neighbours: Count  # k of the kNN
     seed: Seed  # plus the training's seed: initial weights and order of the rows
@@ -60,9 +62,8 @@ class Probes(NamedTuple):
 
     def predict(self, features: Tensor) -> Tensor:
         """Return classes (R, N) for features (N, D)."""
-        return torch.cat(
-            [(self.weights.transpose(1, 2) @ block.T + self.biases[:, :, None]).argmax(1) for block in features.split(10_000)], dim=1
-        )
+        weights, biases = self.weights.transpose(1, 2), self.biases[:, :, None]
+        return torch.cat([(weights @ block.T + biases).argmax(1) for block in features.split(10_000)], dim=1)
 
 
 def train_probes(copies: list[Tensor], labels: Tensor, classes: int, settings: Probe, seed: int) -> Probes:
@@ -72,7 +73,8 @@ def train_probes(copies: list[Tensor], labels: Tensor, classes: int, settings: P
     batch's features, so that one matrix product serves them all; the gradient of the cross-entropy is written out.
 
     Args:
-        copies: feature matrices (N, D) of the same rows, one per augmented copy; epoch e uses copy e modulo their number.
+        copies: feature matrices (N, D) of the same rows, one per augmented copy; epoch e uses copy e modulo
+            their number.
         labels: (N,) int64. classes: their number. seed: of the first weights and of the rows' order.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -81,7 +83,8 @@ def train_probes(copies: list[Tensor], labels: Tensor, classes: int, settings: P
     bound = 1 / math.sqrt(dimension)
     # every rate starts from the same weights; a last row of ones carries the bias
     first = (torch.rand(dimension + 1, classes, generator=generator) * 2 - 1) * bound
-    weights = first.T.to(device).repeat_interleave(rates, 0)  # (C * R, D + 1): the softmax runs over the slowest dimension
+    # (C * R, D + 1): the softmax runs over the slowest dimension
+    weights = first.T.to(device).repeat_interleave(rates, 0)
     velocity = torch.zeros_like(weights)
     one_hot = F.one_hot(labels, classes).float().T
     rate = torch.tensor(settings.rates, device=device).repeat(classes)[:, None] * settings.batch_size / 256
@@ -126,6 +129,7 @@ def evaluate(
         views_settings: of the data set's recipe, whatever this encoder was trained with, so that alignment
             means the same for all.
     """
+    runtime.set_precision("float32")  # whatever this process trained in before
     classes, seed = len(dataset.classes), settings.seed + seed
     views = domains.make_views(dataset.kind, views_settings, dataset)
     train, test = (extract(encoder, rows, views.clean) for rows in (dataset.train, dataset.test))

@@ -1,4 +1,7 @@
-"""Frozen features, and metrics of them that need no training: kNN accuracy, spread, rank, alignment, uniformity, Fréchet distance."""
+"""Frozen features, and metrics of them that need no training.
+
+kNN accuracy, spread, rank, alignment, uniformity, Fréchet distance.
+"""
 
 import math
 from collections.abc import Callable
@@ -33,7 +36,7 @@ def extract(encoder: nn.Module, rows: Tensor, clean: Callable[[Tensor], Tensor] 
 
 
 def knn_accuracy(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor, neighbours: int) -> float:
-    """Return the accuracy in percent of a majority vote among the ``neighbours`` most similar rows of the bank (cosine).
+    """Return the accuracy in percent of a vote among the ``neighbours`` most similar rows of the bank (cosine).
 
     Args:
         bank: (M, D). queries: (N, D). neighbours: cut to M. A tie goes to the lower class.
@@ -58,31 +61,41 @@ def random_subset(rows: Tensor, size: int = SPREAD_ROWS) -> Tensor:
 
 
 def feature_std(features: Tensor) -> float:
-    """Return the mean over dimensions of the standard deviation of the normalised features (N, D), x sqrt(D): 1 = isotropic, 0 = collapsed."""
+    """Return how far the normalised features (N, D) spread: 1 = isotropic, 0 = collapsed.
+
+    The mean over dimensions of their standard deviation, x sqrt(D).
+    """
     return float(F.normalize(features, dim=1).std(0).mean()) * math.sqrt(features.shape[1])
 
 
 def effective_rank(features: Tensor) -> float:
-    """Return exp of the entropy of the normalised spectrum of the centred features (N, D): how many directions they use."""
+    """Return how many directions the features (N, D) use: exp of the entropy of their centred, normalised spectrum."""
     values = torch.linalg.svdvals((features - features.mean(0)).double())
     share = values / values.sum().clamp_min(1e-300)
     return float(torch.exp(-(share * share.clamp_min(1e-300).log()).sum()))
 
 
 def alignment(first: Tensor, second: Tensor) -> float:
-    """Return the mean squared distance of the normalised features (N, D) of two views of the same rows (Wang and Isola, 2020)."""
+    """Return the mean squared distance of the normalised features (N, D) of two views of the same rows.
+
+    Wang and Isola, 2020.
+    """
     return float((F.normalize(first, dim=1) - F.normalize(second, dim=1)).square().sum(1).mean())
 
 
 def uniformity(features: Tensor) -> float:
-    """Return the log of the mean over pairs of exp(-2 squared distance) of the normalised features (N, D) (Wang and Isola, 2020)."""
+    """Return the log of the mean over pairs of exp(-2 squared distance) of the normalised features (N, D).
+
+    Wang and Isola, 2020.
+    """
     return float(torch.pdist(F.normalize(features, dim=1)).square().mul(-2).exp().mean().log())
 
 
 def frechet_distance(first: Tensor, second: Tensor) -> float:
-    """Return the Fréchet distance between Gaussians fitted to the normalised features (N, D) and (M, D) (Dowson and Landau, 1982).
+    """Return the Fréchet distance between Gaussians fitted to the normalised features (N, D) and (M, D).
 
-    The trace of the root of the covariances' product is the nuclear norm of a product of their factors; no root is taken.
+    Dowson and Landau, 1982. The trace of the root of the covariances' product is the nuclear norm of a product of
+    their factors; no root is taken.
     """
     means, factors = [], []
     for features in (first, second):
@@ -90,4 +103,6 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
         means.append(normalised.mean(0))
         factors.append(torch.linalg.qr((normalised - means[-1]) / math.sqrt(len(features) - 1), mode="r").R)
     cross = torch.linalg.svdvals(factors[0] @ factors[1].T).sum()
-    return float((means[0] - means[1]).square().sum() + factors[0].square().sum() + factors[1].square().sum() - 2 * cross)
+    return float(
+        (means[0] - means[1]).square().sum() + factors[0].square().sum() + factors[1].square().sum() - 2 * cross
+    )

@@ -1,6 +1,8 @@
 """The work of one seed of one cell, in a process of its own: train, evaluate, write; or take it from the store."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,11 +11,10 @@ import torch
 from torch import nn
 
 from imix import checkpoints, dataset, domains, evaluation, identity, paths, pretraining, runtime, store
-from imix.errors import Stopped
+from imix.errors import Stopped, noted_signals
 from imix.files import write_bytes, write_json
 from imix.paths import Cell
 from imix.progress import Report
-from imix.running import parent_is_gone
 
 
 class Trained(NamedTuple):
@@ -27,9 +28,9 @@ def train(slot: int, report: Report, cell: Cell, settings: dict[str, Any], code:
     """Train one seed of a cell, and write its encoder and its history."""
     device = runtime.configure(slot)
     rows = dataset.load(paths.tensors(cell.dataset), device)
-    done = trained(cell, settings, code, seed, rows, report)
-    write_bytes(paths.encoders(cell) / f"{seed}.safetensors", done.encoder.read_bytes())
-    write_bytes(paths.histories(cell) / f"{seed}.csv", done.history.read_bytes())
+    with trained(cell, settings, code, seed, rows, report) as done:
+        write_bytes(paths.encoders(cell) / f"{seed}.safetensors", done.encoder.read_bytes())
+        write_bytes(paths.histories(cell) / f"{seed}.csv", done.history.read_bytes())
 
 
 def evaluate(
@@ -38,7 +39,7 @@ def evaluate(
     """Evaluate one encoder on the data set ``name``, and write its metrics."""
     rows = dataset.load(paths.tensors(name), runtime.configure(slot))
     network, fingerprint = checkpoints.load(encoder, rows)
-    write_json(target, evaluated(network, fingerprint, rows, settings, code, seed))
+    write_json(target, evaluated(network, fingerprint, rows, settings, code, seed, report))
 
 
 def baseline(
@@ -46,10 +47,16 @@ def baseline(
 ) -> None:
     """Evaluate raw inputs or an untrained encoder (``kind``) of a data set, and write the metrics."""
     rows = dataset.load(paths.tensors(name), runtime.configure(slot))
-    domain = domains.domain_class(rows.kind).model_validate({key: settings[key] for key in domains.Domain.model_fields})
+    domain = _domain(settings, rows)
     torch.manual_seed(seed)
     network = nn.Flatten() if kind == "raw" else domains.make_encoder(rows.kind, domain.encoder, rows)
-    write_json(target, evaluated(network, kind, rows, settings, code, seed))
+    write_json(target, evaluated(network, kind, rows, settings, code, seed, report))
+
+
+def _domain(settings: dict[str, Any], rows: dataset.Dataset) -> domains.Domain:
+    """Return the domain in the settings of an evaluation."""
+    model = domains.domain_class(rows.kind)
+    return model.model_validate({key: settings[key] for key in model.model_fields})
 
 
 def variant(
@@ -62,9 +69,10 @@ def variant(
         trains, evaluates: "settings" and "code" of the training and of the evaluation.
     """
     rows = dataset.load(paths.tensors(cell.dataset), runtime.configure(slot))
-    done = trained(cell, trains["settings"], trains["code"], seed, rows, report)
-    network, fingerprint = checkpoints.load(done.encoder, rows)
-    metrics = evaluated(network, fingerprint, rows, evaluates["settings"], evaluates["code"], seed)
+    with trained(cell, trains["settings"], trains["code"], seed, rows, report) as done:
+        network, fingerprint = checkpoints.load(done.encoder, rows)
+        history = done.history.read_bytes()
+    metrics = evaluated(network, fingerprint, rows, evaluates["settings"], evaluates["code"], seed, report)
     settings = trains["settings"]
     used = rows.fit_labels if cell.method == "supervised" else rows.train_labels
     count = len(used) if settings["fraction"] == 1 else len(dataset.nested_rows(used, settings["fraction"], seed))
@@ -72,27 +80,30 @@ def variant(
     result = {"size": size, "settings": settings} | {key: metrics.pop(key) for key in ("encoder", "torch")}
     target = folder / paths.variant(cell, value, seed)
     write_json(target, result | {"metrics": metrics})
-    write_bytes(target.with_suffix(".csv"), done.history.read_bytes())
+    write_bytes(target.with_suffix(".csv"), history)
 
 
+@contextmanager
 def trained(
     cell: Cell, raw: dict[str, Any], code: str, seed: int, rows: dataset.Dataset, report: Report
-) -> Trained:
-    """Return a training's results: from the store, or trained now, from where it was saved last."""
+) -> Iterator[Trained]:
+    """Yield a training's results: from the store, or trained now, from where it was saved last.
+
+    Until the block ends no other process removes them from the store.
+    """
     settings = domains.training_class(cell.method, rows.kind).model_validate(raw)
     work = store.entry("trainings", training_key(cell.method, raw, code, seed, rows.sha256, rows.train.device))
     label = f"{cell} seed {seed}"
     with store.claimed(work, label):
-        if not work.finished():
+        if work.finished():
+            report(1, 1, "from the store")
+        else:
             _train(work, label, cell, settings, seed, rows, report)
-    report(1, 1, "done")
-    files = store.results(work)
-    return Trained(files["encoder.safetensors"], files["history.csv"])
+        files = store.results(work)
+        yield Trained(files["encoder.safetensors"], files["history.csv"])
 
 
-def training_key(
-    method: str, raw: dict[str, Any], code: str, seed: int, data: str, device: torch.device
-) -> str:
+def training_key(method: str, raw: dict[str, Any], code: str, seed: int, data: str, device: torch.device) -> str:
     """Return the store's key of a training: its identity, and what else decides its bytes."""
     return identity.digest([method, raw, code, seed, data, runtime.rounding(device)])[:24]
 
@@ -100,42 +111,65 @@ def training_key(
 def _train(
     work: store.Entry, label: str, cell: Cell, settings: Any, seed: int, rows: dataset.Dataset, report: Report
 ) -> None:
+    store.prepare(work)
     training = pretraining.Training(rows, cell.method, settings, seed)
     began = {"git": store.git_revision(), "started": datetime.now(timezone.utc).isoformat(timespec="seconds")}
     if saved := store.load_state(work):
         training.load_state(*saved)
         began = saved[1]["began"]
-    try:
-        pretraining.run(
-            training,
-            label,
-            lambda tensors, facts: store.save_state(work, tensors, facts | {"began": began, "label": label}),
-            store.save_seconds(),
-            report,
-            parent_is_gone,
-        )
-    except Stopped as stopped:
-        raise Stopped(stopped.signal, f"{stopped}; run it again to continue") from None
+
+    def save(tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
+        store.save_state(work, tensors, facts | {"began": began, "label": label})
+
+    # until the results are in the store: a signal that comes after the last step must not cost the training
+    with noted_signals() as signals:
+        try:
+            pretraining.run(training, label, save, store.save_seconds(), report, signals)
+        except Stopped as stopped:
+            raise Stopped(stopped.signal, f"{stopped}; run it again to continue") from None
+        _keep(work, label, training, began)
+    if signals:
+        raise Stopped(signals[0], f"{label}: stopped after the last epoch; run it again to continue")
+
+
+def _keep(work: store.Entry, label: str, training: pretraining.Training, began: dict[str, str]) -> None:
+    """Put a finished training's results and record into the store."""
+    settings, rows = training.settings, training.dataset
     content, fingerprint = checkpoints.dump(training.method.encoder, rows.kind, settings.encoder, settings.views)
     history = pretraining.history_csv(training.history).encode()
-    spent = {"label": label, "seconds": round(training.seconds, 2), **began, **runtime.rounding(rows.train.device)}
+    spent = {"label": label, "seconds": round(training.seconds, 2), **began, **runtime.rounding(training.device)}
     spent |= {"processor": runtime.processor(), "threads": torch.get_num_threads()}
     store.record(fingerprint, spent)
     store.finish(work, {"encoder.safetensors": content, "history.csv": history}, spent)
 
 
 def evaluated(
-    network: nn.Module, fingerprint: str, rows: dataset.Dataset, raw: dict[str, Any], code: str, seed: int
+    network: nn.Module,
+    fingerprint: str,
+    rows: dataset.Dataset,
+    raw: dict[str, Any],
+    code: str,
+    seed: int,
+    report: Report,
 ) -> dict[str, Any]:
-    """Return an encoder's metrics: from the store, or computed now."""
+    """Return an encoder's metrics: from the store, or computed now.
+
+    Args:
+        fingerprint: of the encoder's weights; for a baseline, its kind.
+    """
     rounding = runtime.rounding(rows.train.device)
     key = identity.digest([fingerprint, raw, code, seed, rows.sha256, rounding])[:24]
-    work = store.entry("evaluations", key)
-    if not work.finished():
-        settings = evaluation.Probe.model_validate(raw["probe"])
-        views = domains.domain_class(rows.kind).model_validate({k: raw[k] for k in domains.Domain.model_fields}).views
-        metrics = evaluation.evaluate(network, rows, views, settings, seed)
-        metrics |= {"encoder": fingerprint, "torch": torch.__version__}
-        content = json.dumps(metrics, indent=2, allow_nan=False).encode()
-        store.finish(work, {"metrics.json": content}, {"label": f"evaluation of {fingerprint[:12]} seed {seed}"})
-    return json.loads(store.results(work)["metrics.json"].read_bytes())
+    work, label = store.entry("evaluations", key), f"evaluation of {fingerprint[:12]} seed {seed}"
+    with store.claimed(work, label):
+        if work.finished():
+            report(1, 1, "from the store")
+        else:
+            store.prepare(work)
+            report(0, 0, "evaluating")
+            settings = evaluation.Probe.model_validate(raw["probe"])
+            domain = _domain(raw, rows)
+            metrics = evaluation.evaluate(network, rows, domain.views, settings, seed)
+            metrics |= {"encoder": fingerprint, "torch": torch.__version__}
+            content = json.dumps(metrics, indent=2, allow_nan=False).encode()
+            store.finish(work, {"metrics.json": content}, {"label": label})
+        return json.loads(store.results(work)["metrics.json"].read_bytes())

@@ -1,10 +1,8 @@
 """The training loop: order of the rows, views, mixing, loss, step; history, and continuing after a kill."""
 
 import math
-import signal
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from typing import Any, NamedTuple, NoReturn
@@ -14,10 +12,10 @@ from torch import Tensor
 
 from imix import domains, mixing, plugins, runtime
 from imix.dataset import Dataset, nested_rows
-from imix.errors import Stopped, UserError, noted_signals
+from imix.errors import Stopped, UserError
 from imix.features import BATCH, COLLAPSED, extract, feature_std, knn_accuracy
 from imix.methods import base
-from imix.progress import Report, silent
+from imix.progress import Report, say, silent
 
 MONITOR_NEIGHBOURS = 20  # k of the kNN that watches a training
 CHECK_EVERY = 100  # on a GPU, steps between two checks of the loss for NaN: each check synchronises
@@ -219,7 +217,7 @@ class Training:
         accuracy = knn_accuracy(fit, data.fit_labels, validation, data.validation_labels, neighbours=MONITOR_NEIGHBOURS)
         spread = feature_std(fit)
         if spread < COLLAPSED:
-            print(f"imix: warning: collapsed: after epoch {self.epoch} the features' spread is {spread:.2g}", file=sys.stderr)
+            say(f"warning: collapsed: after epoch {self.epoch} the features' spread is {spread:.2g}")
         return {"knn_validation": accuracy, "feature_std": spread, "collapsed": int(spread < COLLAPSED)}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -235,7 +233,8 @@ class Training:
 
     def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Take over what `state` returned."""
-        self.method.load_state_dict({name[7:]: tensor for name, tensor in tensors.items() if name.startswith("method.")})
+        own = {name.removeprefix("method."): tensor for name, tensor in tensors.items() if name.startswith("method.")}
+        self.method.load_state_dict(own)
         for number, parameter in enumerate(self.optimiser.param_groups[0]["params"]):
             if (velocity := tensors.get(f"velocity.{number}")) is not None:
                 self.optimiser.state[parameter]["momentum_buffer"] = velocity.to(self.device)
@@ -254,40 +253,43 @@ def run(
     save: Callable[[dict[str, Tensor], dict[str, Any]], None] = lambda tensors, facts: None,
     save_seconds: float = math.inf,
     report: Report = silent,
-    ended: Callable[[], bool] = lambda: False,
+    signals: Sequence[int] = (),
 ) -> None:
     """Train to the end.
 
     Args:
         label: what errors name. save: takes the training's state, every ``save_seconds`` and on a signal.
-        ended: says whether to save and stop, as a signal does.
+        signals: those noted so far (`imix.errors.noted_signals`).
 
     Raises:
         UserError: a loss that is not finite.
-        Stopped: SIGINT or SIGTERM came, or ``ended``; the step was finished and the state saved.
+        Stopped: a signal was noted; the step was finished and the state saved.
     """
-    began, before, epochs = time.monotonic(), training.seconds, training.settings.epochs
-    last, text = began, "starting"
-    report(training.done(), training.items, text)
-    with noted_signals() as signals:
-        while training.epoch < epochs:
-            try:
-                training.run_step()
-            except UserError as error:
-                raise UserError(f"{label}: {error}") from None
-            now = time.monotonic()
-            training.seconds = before + now - began
-            stop = bool(signals) or ended()
-            if stop or now - last >= save_seconds:
-                training.check_all()
-                save(*training.state())
-                last = time.monotonic()
-            if stop:
-                number = signals[0] if signals else signal.SIGTERM
-                raise Stopped(number, f"{label}: stopped after epoch {training.epoch}, step {training.step}")
-            if training.step == 0:
-                text = f"epoch {training.epoch}/{epochs}, loss {training.history[-1]['loss']:.4f}"
-            report(training.done(), training.items, text)
+    began, before = time.monotonic(), training.seconds
+    last = began
+    report(training.done(), training.items, _place(training))
+    while training.epoch < training.settings.epochs:
+        try:
+            training.run_step()
+        except UserError as error:
+            raise UserError(f"{label}: {error}") from None
+        now = time.monotonic()
+        training.seconds = before + now - began
+        stop = bool(signals)  # read once: one that comes during the save is for after the next step
+        if stop or now - last >= save_seconds:
+            training.check_all()
+            save(*training.state())
+            last = time.monotonic()
+        if stop:
+            raise Stopped(signals[0], f"{label}: stopped after epoch {training.epoch}, step {training.step}")
+        report(training.done(), training.items, _place(training))
+
+
+def _place(training: Training) -> str:
+    """Return where a training is: the present epoch, and the loss of the last finished one."""
+    epochs = training.settings.epochs
+    loss = f", loss {training.history[-1]['loss']:.4f}" if training.history else ""
+    return f"epoch {min(training.epoch + 1, epochs)}/{epochs}{loss}"
 
 
 def history_csv(history: list[dict[str, float]]) -> str:

@@ -4,19 +4,22 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
 from imix.errors import Stopped, UserError, explained, noted_signals
-from imix.progress import Display, Report
+from imix.progress import Display, Report, speak_through
 
 REPORT_SECONDS = 0.5  # between two reports of a worker
 LOOK_SECONDS = 0.5  # between two looks of the parent at signals and the clock
+FAILURES = {"error": UserError, "crash": RuntimeError}  # by the last message of a worker
 SERVED = "forkserver" in multiprocessing.get_all_start_methods()  # not on Windows: there, every worker loads torch
 
 
@@ -45,22 +48,51 @@ def run(label: str, tasks: Sequence[Task], preload: Sequence[str]) -> None:
         Stopped: a signal came, and everything that ran has saved.
     """
     with noted_signals() as signals, Display(label, len(tasks)) as display:
-        if SERVED:
-            multiprocessing.set_forkserver_preload(list(preload))
+        _serve(preload)
         _Pool(tasks, display, signals).run(min(_workers(), len(tasks)))
     if signals:
         raise Stopped(signals[0], f"{label}: stopped; run it again to continue")
 
 
-def _context() -> Any:
-    return multiprocessing.get_context("forkserver" if SERVED else "spawn")
+def _serve(preload: Sequence[str]) -> None:
+    """Start the process that workers are forked from."""
+    if not SERVED:
+        return
+    from multiprocessing import forkserver, resource_tracker
+
+    multiprocessing.set_forkserver_preload(list(preload))
+    resource_tracker.ensure_running()  # else the next line but one starts it, which unblocks SIGINT
+    # a terminal sends SIGINT to all: the workers inherit that it is blocked, the parent alone decides
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _started(name: str, target: Callable[..., None], *args: Any) -> BaseProcess:
+    """Start a worker.
+
+    Raises:
+        UserError: the process that workers are forked from has died.
+    """
+    context: Any = multiprocessing.get_context("forkserver" if SERVED else "spawn")
+    # daemon: a parent that ends early asks its workers to end, and does not wait for their work
+    process = context.Process(target=target, args=args, name=name, daemon=True)
+    try:
+        process.start()
+    except (EOFError, ConnectionError):
+        raise UserError(
+            f"{name}: no worker can be started, perhaps for want of memory: set fewer IMIX_WORKERS, and run it again "
+            "to continue"
+        ) from None
+    return process
 
 
 def _workers() -> int:
     """Return how many workers to run, as a worker says it: it has torch, which counts the GPUs."""
     ours, theirs = multiprocessing.Pipe(duplex=False)
-    process = _context().Process(target=_count_workers, args=(theirs,))
-    process.start()
+    process = _started("workers", _count_workers, theirs)
     theirs.close()
     try:
         answer = ours.recv()
@@ -94,20 +126,30 @@ class _Pool:
         self.failure: Exception | None = None
 
     def run(self, workers: int) -> None:
+        """Run all tasks, ``workers`` at a time, or until a signal or a failure; then raise the failure."""
         free, asked = list(range(workers))[::-1], 0
-        while self.running or (self.left and not self._ending()):
-            while self.left and free and not self._ending():
-                self._start(free.pop())
-            if self._ending() and asked < 1 + (len(self.signals) > 1):
-                asked += 1
-                for *_, process in self.running.values():
-                    process.terminate() if asked == 1 else process.kill()
-            for connection in wait(list(self.running), LOOK_SECONDS):
-                if self._read(connection):  # type: ignore[arg-type]
-                    free.append(self._end(connection))  # type: ignore[arg-type]
-            self.display.tick()
+        try:
+            while self.running or (self.left and not self._ending()):
+                while self.left and free and not self._ending():
+                    self._start(free.pop())
+                if self._ending() and asked < 1 + (len(self.signals) > 1):
+                    self._send(signal.SIGKILL if asked else signal.SIGTERM)
+                    asked += 1
+                for connection in wait(list(self.running), LOOK_SECONDS):
+                    if self._read(connection):  # type: ignore[arg-type]
+                        free.append(self._end(connection))  # type: ignore[arg-type]
+                self.display.tick()
+        finally:
+            self._send(signal.SIGTERM)  # none is left unless something went wrong here
         if self.failure:
             raise self.failure
+
+    def _send(self, number: int) -> None:
+        """Send a signal to every running worker."""
+        for *_, process in self.running.values():
+            # not process.terminate(), which does nothing once the process that forked the worker is dead
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, number)
 
     def _ending(self) -> bool:
         return bool(self.signals or self.failure)
@@ -115,8 +157,7 @@ class _Pool:
     def _start(self, slot: int) -> None:
         number, task = self.left.pop()
         ours, theirs = multiprocessing.Pipe(duplex=False)
-        process = _context().Process(target=_worker, args=(task, slot, theirs), name=task.label)
-        process.start()
+        process = _started(task.label, _worker, task, slot, theirs)
         theirs.close()
         self.running[ours] = (number, slot, task, process)
         self.display.begin(number, task.label)
@@ -126,22 +167,20 @@ class _Pool:
         number, _, task, process = self.running[connection]
         try:
             kind, content = connection.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # OSError: it died while it sent
             process.join()
             if not self._ending():
-                self.failure = UserError(
-                    f"{task.label}: its process was killed (exit code {process.exitcode}), perhaps for want of memory: "
-                    "set fewer IMIX_WORKERS, and run it again to continue"
-                )
+                self.failure = _death(task.label, process.exitcode)
             return True
         if kind == "progress":
             self.display.update(number, *content)
-            return False
-        if kind != "done" and not self.failure:
-            self.failure = {"error": UserError, "crash": RuntimeError}[kind](content) if kind != "stopped" else None
-            if kind == "stopped" and not self.signals:  # a signal to the worker alone
-                self.failure = Stopped(signal.SIGTERM, content)
-        return True
+        elif kind == "say":
+            self.display.say(content)
+        elif kind == "stopped" and not self._ending():  # a signal to the worker alone
+            self.failure = Stopped(signal.SIGTERM, content)
+        elif kind in FAILURES and not self.failure:
+            self.failure = FAILURES[kind](content)
+        return kind not in ("progress", "say")
 
     def _end(self, connection: Connection) -> int:
         """Close a worker; return its slot."""
@@ -152,10 +191,23 @@ class _Pool:
         return slot
 
 
+def _death(label: str, code: int | None) -> Exception:
+    """Return the error for a worker that ended without a word."""
+    if code is not None and 0 <= code < 255:  # 255: not known
+        return RuntimeError(f"{label}: its process failed before its work began (exit code {code}); see above")
+    how = "" if code in (None, 255) else f" by {signal.Signals(-code).name}"
+    return UserError(
+        f"{label}: its process was killed{how}, perhaps for want of memory: set fewer IMIX_WORKERS, and run it again "
+        "to continue"
+    )
+
+
 def _worker(task: Task, slot: int, connection: Connection) -> None:
     """Do one task in this process, and send reports, then how it ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent alone decides
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # work that can save what it has takes it from here
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    speak_through(lambda text: _send(connection, "say", text))
     try:
         resolve_name(task.work)(slot, _reporter(connection), *task.args)
         message = ("done", "")
@@ -164,7 +216,8 @@ def _worker(task: Task, slot: int, connection: Connection) -> None:
     except Exception as error:
         text = explained(error)
         label = "" if text is None or task.label in text else f"{task.label}: "
-        message = ("crash", traceback.format_exc()) if text is None else ("error", label + text)
+        crash = f"{task.label}:\n{traceback.format_exc()}"
+        message = ("crash", crash) if text is None else ("error", label + text)
     sys.stdout.flush()
     try:
         connection.send(message)
@@ -181,15 +234,19 @@ def _reporter(connection: Connection) -> Report:
         now = time.monotonic()
         if now - last >= REPORT_SECONDS:
             last = now
-            try:
-                connection.send(("progress", (done, total, text)))
-            except OSError:  # the parent is gone, which the work looks for itself
-                pass
+            _send(connection, "progress", (done, total, text))
 
     return report
 
 
-def parent_is_gone() -> bool:
-    """Whether the process that started this worker has ended."""
+def _send(connection: Connection, kind: str, content: Any) -> None:
+    with suppress(OSError):  # the parent is gone: `_end_with_parent` ends the work
+        connection.send((kind, content))
+
+
+def _end_with_parent() -> None:
+    """Wait until the parent has ended, however it did; then end this worker as a signal would."""
     parent = multiprocessing.parent_process()
-    return parent is not None and not parent.is_alive()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)

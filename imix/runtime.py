@@ -28,6 +28,7 @@ def configure(slot: int = 0) -> torch.device:
         UserError: a device that is not there, or a number of threads that is none.
     """
     torch.set_num_threads(threads())
+    set_precision("float32")  # torch's own default lets convolutions use TF32
     device = _device(slot)
     if device.type == "cuda":
         torch.use_deterministic_algorithms(True)
@@ -41,7 +42,7 @@ def set_precision(precision: str) -> None:
 
 
 def _device(slot: int) -> torch.device:
-    name = os.environ.get("IMIX_DEVICE", "cuda" if torch.cuda.is_available() else "cpu")
+    name = os.environ.get("IMIX_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         if not re.fullmatch(r"cpu|cuda(:[0-9]{1,2})?", name):
             raise RuntimeError("no such kind of device")
@@ -70,7 +71,7 @@ def workers() -> int:
     Raises:
         UserError: ``IMIX_WORKERS`` is no such number.
     """
-    if os.environ.get("IMIX_DEVICE", "cuda") == "cuda" and torch.cuda.is_available():
+    if (os.environ.get("IMIX_DEVICE") or "cuda") == "cuda" and torch.cuda.is_available():
         return _count("IMIX_WORKERS", torch.cuda.device_count())
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return _count("IMIX_WORKERS", max(1, cores // threads()))
@@ -105,4 +106,5 @@ def processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor())

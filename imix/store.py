@@ -6,7 +6,7 @@
     <store>/lock                 one byte per entry, locked while a process works on it
 
 ``IMIX_STORE`` names the folder (default ``.imix``), ``IMIX_STORE_GB`` its bound (default 10). Only files of
-this layout are read or removed; whatever else lies there is left alone. Nothing is unpickled.
+this layout are read or removed; all others are left alone. Nothing is unpickled.
 """
 
 import hashlib
@@ -14,12 +14,11 @@ import json
 import math
 import os
 import re
-import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -28,13 +27,18 @@ from torch import Tensor
 
 from imix.errors import UserError
 from imix.files import replacing, sha256, write_bytes, write_json
+from imix.progress import say
 
 KINDS = ("trainings", "evaluations")
 KEY = re.compile(r"[0-9a-f]{24}")
+# of an entry's files
+NAMES = ("about.json", "state", "result.json", "encoder.safetensors", "history.csv", "metrics.json")
+OURS = re.compile(r"(?:{0})|\.(?:{0})\.\d+\.tmp".format("|".join(map(re.escape, NAMES))))  # temporary ones too
 DIGEST = hashlib.sha256().digest_size  # bytes before a state: its SHA-256
 WAIT = 1.0  # seconds between two looks at an entry that another process works on
 
-_lock_file: IO[bytes] | None = None  # open until this process ends, and with it all that it has locked
+_lock_files: dict[Path, IO[bytes]] = {}  # open until this process ends: closing one would drop all its locks
+_held: set[Path] = set()  # folders of the entries that this process has claimed
 
 
 class Entry(NamedTuple):
@@ -100,6 +104,26 @@ def entry(kind: str, key: str) -> Entry:
     return Entry(kind, key, root() / kind / key)
 
 
+def prepare(work: Entry) -> None:
+    """Check, before long work, all that keeping its results needs; remove what a killed save left behind.
+
+    Raises:
+        UserError: the store cannot be written to, or its variables make no sense.
+    """
+    bound(), save_seconds()
+    try:
+        work.folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(work.folder, os.W_OK | os.X_OK):
+            raise PermissionError("no permission")
+        for path in work.folder.glob(".state.*.tmp"):
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"{work.folder}: cannot be written ({reason}); set IMIX_STORE to a folder that can be"
+        ) from None
+
+
 @contextmanager
 def claimed(work: Entry, label: str) -> Iterator[None]:
     """Keep other processes off an entry; wait while another one works on it.
@@ -108,38 +132,60 @@ def claimed(work: Entry, label: str) -> Iterator[None]:
     processes there may do the same work, which writes the same bytes.
     """
     locked = _lock(work, label)
+    _held.add(work.folder)
     try:
         yield
     finally:
+        _held.discard(work.folder)
         if locked:
             _fcntl(work, unlock=True)
 
 
 def _lock(work: Entry, label: str) -> bool:
-    for attempt in range(10**9):
-        try:
-            _fcntl(work)
-            return True
-        except (BlockingIOError, PermissionError):
-            if attempt == 0:
-                _say(f"{label}: another process is at this; waiting for it")
+    """Lock an entry, and wait until that is possible; return False where it never is."""
+    waited = False
+    try:
+        _open_lock()
+        while not _fcntl(work):
+            if not waited:
+                say(f"{label}: another process is at this; waiting for it")
+            waited = True
             time.sleep(WAIT)
-        except (ImportError, OSError) as error:
-            _say(f"warning: {root()}: cannot be locked ({error}); do not run the same work twice at once")
-            return False
-    return False
+        return True
+    except (ImportError, OSError) as error:
+        _warn_of_locks(root(), str(error))
+        return False
 
 
-def _fcntl(work: Entry, unlock: bool = False) -> None:
-    """Lock or unlock the byte of an entry. Closing the file would drop every lock of this process."""
+@cache
+def _warn_of_locks(folder: Path, reason: str) -> None:
+    say(f"warning: {folder}: cannot be locked ({reason}); do not run the same work twice at once")
+
+
+def _open_lock() -> IO[bytes]:
+    """Return the store's lock file, opened once."""
+    path = root().absolute() / "lock"
+    if path not in _lock_files:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _lock_files[path] = path.open("ab")
+    return _lock_files[path]
+
+
+def _fcntl(work: Entry, unlock: bool = False) -> bool:
+    """Lock or unlock the byte of an entry; return False where another process has locked it.
+
+    Raises:
+        ImportError, OSError: locks are not possible here.
+    """
     import fcntl  # not on Windows
 
-    global _lock_file
-    if _lock_file is None:
-        root().mkdir(parents=True, exist_ok=True)
-        _lock_file = (root() / "lock").open("ab")
     flags = fcntl.LOCK_UN if unlock else fcntl.LOCK_EX | fcntl.LOCK_NB
-    fcntl.lockf(_lock_file, flags, 1, int(work.key[:12], 16))
+    file = _open_lock()
+    try:
+        fcntl.lockf(file, flags, 1, int(work.key[:12], 16))
+    except (BlockingIOError, PermissionError):  # EAGAIN or, on some systems, EACCES
+        return False
+    return True
 
 
 def save_state(work: Entry, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -158,7 +204,7 @@ def save_state(work: Entry, tensors: Mapping[str, Tensor], facts: Mapping[str, A
             os.fsync(file.fileno())  # on the disk before it takes the last one's place
         prune(keep=work)
     except OSError as error:
-        _say(f"warning: {work.state}: not saved ({error}); the training goes on")
+        say(f"warning: {work.state}: not saved ({error}); the training goes on")
 
 
 def load_state(work: Entry) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -171,6 +217,8 @@ def load_state(work: Entry) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         content = work.state.read_bytes()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise UserError(f"{work.state}: cannot be read ({error.strerror}); remove it to train from the start") from None
     if hashlib.sha256(content[DIGEST:]).digest() != content[:DIGEST]:
         raise UserError(f"{work.state}: damaged, or not a saved training; remove it to train from the start")
     size = int.from_bytes(content[DIGEST : DIGEST + 8], "little")
@@ -182,7 +230,7 @@ def finish(work: Entry, files: Mapping[str, bytes], about: Mapping[str, Any]) ->
     """Keep the results of some work, and drop its state.
 
     Args:
-        files: contents by name. about: what `python -m imix store` shows; not part of the results.
+        files: contents by name, of those in `NAMES`. about: what `python -m imix store` shows; not part of the results.
     """
     for name, content in files.items():
         write_bytes(work.folder / name, content)
@@ -204,11 +252,12 @@ def results(work: Entry) -> dict[str, Path]:
     try:
         sums = json.loads((work.folder / "result.json").read_text())
         wrong = [name for name, value in sums.items() if sha256(work.folder / name) != value]
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{work.folder}: cannot be read ({error}); {again}") from None
-    if wrong:
-        raise UserError(f"{work.folder / wrong[0]}: damaged; {again}")
-    os.utime(work.folder / "result.json")  # used now: pruned last
+    if wrong or not sums:
+        raise UserError(f"{work.folder / (wrong or ['result.json'])[0]}: damaged; {again}")
+    with suppress(OSError):  # a store that can only be read
+        os.utime(work.folder / "result.json")  # used now: pruned last
     return {name: work.folder / name for name in sums}
 
 
@@ -216,19 +265,31 @@ def entries() -> list[tuple[Entry, float, int]]:
     """Return every entry with the time of its last use and its size in bytes, the latest first."""
     found = []
     for kind in KINDS:
-        folder = root() / kind
-        for path in folder.iterdir() if folder.is_dir() else ():
-            if KEY.fullmatch(path.name) and path.is_dir():
-                stats = [status for file in path.iterdir() if (status := _status(file))]
-                used = max((status.st_mtime for status in stats), default=0.0)
+        for path in _listed(root() / kind):
+            stats = [status for file in _files(path) if (status := _status(file))] if KEY.fullmatch(path.name) else []
+            if stats:
+                used = max(status.st_mtime for status in stats)
                 found.append((Entry(kind, path.name, path), used, sum(status.st_size for status in stats)))
     return sorted(found, key=lambda each: -each[1])
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files of an entry; others that are in its folder are not the store's."""
+    return [path for path in _listed(folder) if OURS.fullmatch(path.name)]
+
+
+def _listed(folder: Path) -> list[Path]:
+    """Return what is in a folder; nothing of one that is a file, or that another process has removed."""
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
 
 
 def _status(path: Path) -> os.stat_result | None:
     try:
         return path.stat()
-    except FileNotFoundError:  # another process has removed it
+    except OSError:  # another process has removed it
         return None
 
 
@@ -236,28 +297,36 @@ def prune(limit: float | None = None, keep: Entry | None = None) -> int:
     """Remove the entries that were used longest ago until the store is within ``limit`` bytes; return how many.
 
     Args:
-        limit: `bound()` by default. keep: an entry that stays; those that other processes work on stay, too.
+        limit: `bound()` by default. keep: an entry that stays; those that are being worked on stay, too.
     """
-    total, removed = 0, 0
-    for each, _, size in entries():
-        total += size
-        if total <= (bound() if limit is None else limit) or each == keep or _busy(each):
+    limit, removed, found = bound() if limit is None else limit, 0, entries()
+    total = sum(size for *_, size in found)
+    for each, _, size in reversed(found):
+        if total <= limit:
+            break
+        if each == keep or each.folder in _held or not _remove(each):
             continue
-        shutil.rmtree(each.folder, ignore_errors=True)
         total, removed = total - size, removed + 1
     return removed
 
 
-def _busy(work: Entry) -> bool:
-    """Whether another process works on an entry."""
+def _remove(work: Entry) -> bool:
+    """Remove an entry, unless another process works on it; return whether it is gone."""
     try:
-        _fcntl(work)
-        _fcntl(work, unlock=True)
-    except (BlockingIOError, PermissionError):
-        return True
+        if not _fcntl(work):
+            return False
+        locked = True
     except (ImportError, OSError):
-        pass
-    return False
+        locked = False
+    # the result's list first: an entry without it is an unfinished one, never a damaged one
+    for path in sorted(_files(work.folder), key=lambda path: path.name != "result.json"):
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+    with suppress(OSError):  # files that are not the store's stay, and their folder with them
+        work.folder.rmdir()
+    if locked:
+        _fcntl(work, unlock=True)
+    return not _files(work.folder)
 
 
 def record(encoder: str, content: Mapping[str, Any]) -> None:
@@ -265,22 +334,24 @@ def record(encoder: str, content: Mapping[str, Any]) -> None:
     write_json(root() / "records" / f"{encoder}.json", content)
 
 
+@cache
 def git_revision(folder: Path = Path()) -> str:
-    """Return the commit checked out, with ``+changes`` where imix or stages differ from it; "unknown" outside git."""
+    """Return the commit checked out, with ``+changes`` where imix or stages differ from it.
+
+    "unknown" outside git, and where git fails, which a warning explains.
+    """
 
     def git(*command: str) -> str:
-        done = subprocess.run(["git", "-C", str(folder), *command], capture_output=True, text=True)
+        # optional locks would disturb a git command of the user's; messages are compared, so not translated
+        call = ["git", "--no-optional-locks", "-C", str(folder), *command]
+        done = subprocess.run(call, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"})
         if done.returncode:
             if "not a git repository" not in done.stderr:
-                _say(f"warning: git: {' '.join(done.stderr.split())}; the revision is recorded as unknown")
+                say(f"warning: git: {' '.join(done.stderr.split())}; the revision is recorded as unknown")
             raise OSError
         return done.stdout.strip()
 
     try:
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", "imix", "stages") else "")
-    except OSError:
+    except OSError:  # that git is not installed, too
         return "unknown"
-
-
-def _say(text: str) -> None:
-    print(f"imix: {text}", file=sys.stderr, flush=True)

@@ -1,3 +1,4 @@
+import multiprocessing.forkserver
 import os
 from pathlib import Path
 
@@ -8,8 +9,10 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
-def at_root(monkeypatch):
+def at_root(monkeypatch, tmp_path):
+    """Start each test in the project's folder, with the same random numbers and an empty store of its own."""
     monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("IMIX_STORE", str(tmp_path / "store"))
     torch.manual_seed(0)
 
 
@@ -20,7 +23,17 @@ def generator():
 
 @pytest.fixture(scope="session")
 def environment():
-    """Of subprocesses: this interpreter's directory first, no resumable state left behind."""
+    """Of subprocesses: this interpreter's directory first, no work left behind in the project's store."""
     import sys
 
-    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "IMIX_RESUME": ".resume"}
+    own = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "IMIX_STORE": ".imix"}
+    return os.environ | own
+
+
+@pytest.fixture
+def fresh_workers():
+    """Let workers see the environment of the test: the process that forks them keeps that of its own start."""
+    stop = multiprocessing.forkserver._forkserver._stop
+    stop()
+    yield
+    stop()

@@ -2,15 +2,17 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from imix import mixed_loss, mixup, objectives
-from imix.methods import METHODS, KeyEncoder, head, per_group
-from imix.settings import PRETRAINING
+from imix import domains, mixed_loss, mixup, objectives, plugins
+from imix.methods.base import KeyEncoder, head, per_group
 
+METHODS = plugins.names("methods")
 BASE = {
-    "encoder": {"kind": "mlp", "width": 0.01},
-    "views": {"kind": "tabular", "masking": [0.0, 0.0]},
+    "augmentation": "augmented",
+    "encoder": {"width": 0.01},
+    "views": {"masking": [0.0, 0.0]},
     "mix": "none",
     "epochs": 5,
     "batch_size": 8,
@@ -26,7 +28,6 @@ BASE = {
     "precision": "float32",
     "inputmix": 0,
     "fraction": 1.0,
-    "augment": True,
     "shared_lam": False,
     "mix_inputs": "first",
     "mix_depth": "input",
@@ -42,9 +43,21 @@ OWN = {
 }
 
 
+class Encoder(nn.Sequential):
+    features = 10
+
+    def __init__(self):
+        super().__init__(nn.Linear(4, 10), nn.BatchNorm1d(10), nn.ReLU())
+
+
 def make(name, **changes):
-    settings = PRETRAINING[name].model_validate(BASE | OWN[name] | changes)
-    return METHODS[name](nn.Sequential(nn.Linear(4, 10), nn.BatchNorm1d(10), nn.ReLU()), 10, settings, classes=4)
+    settings = domains.training_class(name, "tabular").model_validate(BASE | OWN[name] | changes)
+    return plugins.find("methods", name).Method(Encoder(), settings, classes=4)
+
+
+def test_every_method_is_tested():
+    assert set(METHODS) == set(OWN)
+    assert all(plugins.find("methods", name).TITLE for name in METHODS)
 
 
 @pytest.mark.parametrize("kind,layers", [("linear", 1), ("mlp", 3), ("mlpbn1", 4), ("mlpbn", 5)])
@@ -117,7 +130,8 @@ def test_shuffled_keys_are_put_back(generator):
 def test_only_groups_see_the_shuffle_of_the_keys(name, groups):
     method = make(name, groups=groups)
     view1, view2 = torch.randn(2, 8, 4)
-    losses = [copy.deepcopy(method)(view1, view2, torch.Generator().manual_seed(seed))(torch.arange(8)) for seed in range(3)]
+    shuffles = [torch.Generator().manual_seed(seed) for seed in range(3)]
+    losses = [copy.deepcopy(method)(view1, view2, shuffle)(torch.arange(8)) for shuffle in shuffles]
     assert all(torch.equal(losses[0], loss) for loss in losses) == (groups == 1)
 
 
@@ -133,6 +147,28 @@ def test_key_encoder_averages_parameters_only():
     for old, new in zip(before, keys.parameters(), strict=True):
         assert torch.allclose(new, old + 0.1)
     assert (keys.network[1].running_mean == 0).all()
+
+
+def test_key_encoder_matches_the_formula_over_many_steps():
+    network, momentum = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), 0.97
+    keys = KeyEncoder(network, momentum)
+    expected = [p.detach().double().clone() for p in network.parameters()]
+    for _ in range(20):
+        with torch.no_grad():
+            for p in network.parameters():
+                p.add_(torch.randn_like(p))
+        keys.follow(network)
+        expected = [momentum * k + (1 - momentum) * p.double() for k, p in zip(expected, network.parameters(), strict=True)]
+    for key, value in zip(keys.parameters(), expected, strict=True):
+        assert torch.allclose(key.double(), value, atol=1e-5) and not key.requires_grad
+
+
+def test_key_encoder_has_batch_statistics_of_its_own():
+    network = nn.BatchNorm1d(4)
+    keys, x = KeyEncoder(network, 0.9), torch.randn(8, 4) + 3
+    keys(x, 1, torch.Generator())
+    keys.follow(network)
+    assert torch.allclose(keys.network.running_mean, 0.1 * x.mean(0)) and (network.running_mean == 0).all()
 
 
 def test_key_encoder_follows_its_own_network():
@@ -156,3 +192,55 @@ def test_queue_is_a_ring_that_turns_after_the_logits():
         method(torch.randn(8, 4), torch.randn(8, 4), torch.Generator())
     assert int(method.pointer) == 4  # 24 modulo 20
     assert torch.allclose(method.queue.norm(dim=1), torch.ones(20))
+
+
+def cross_entropy(logits, label):
+    """Of one row, written out."""
+    return -(logits[label] - logits.exp().sum().log())
+
+
+def cosine(a, b):
+    return a @ b / a.norm() / b.norm()
+
+
+def test_n_pair_is_the_loop():
+    method = make("npair", groups=2)
+    view1, view2, label = torch.randn(8, 4), torch.randn(8, 4), torch.tensor([1, 0, 3, 2, 6, 4, 7, 5])
+    loss, network = method(view1, view2, torch.Generator())(label), copy.deepcopy(method.network())
+    for block in (range(4), range(4, 8)):
+        z = network(torch.cat([view1[block], view2[block]]))
+        for row in range(4):
+            logits = torch.stack([cosine(z[row], z[4 + key]) / 0.2 for key in range(4)])
+            assert torch.allclose(loss[block[row]], cross_entropy(logits, label[block[row]] - block[0]), atol=1e-5)
+
+
+@pytest.mark.parametrize("contrast", ["own", "batch"])
+def test_moco_is_the_loop(contrast):
+    method = make("moco", contrast=contrast)
+    queue, view1, view2 = method.queue.clone(), torch.randn(8, 4), torch.randn(8, 4)
+    anchors, keys = (copy.deepcopy(net)(view) for net, view in ((method.network(), view1), (method.keys.network, view2)))
+    label = torch.tensor([1, 0, 3, 2, 6, 4, 7, 5])
+    loss = method(view1, view2, torch.Generator())(label)
+    for row in range(8):
+        batch = [keys[label[row]]] if contrast == "own" else list(keys)
+        logits = torch.stack([cosine(anchors[row], key) / 0.2 for key in [*batch, *queue]])
+        assert torch.allclose(loss[row], cross_entropy(logits, 0 if contrast == "own" else label[row]), atol=1e-5)
+    assert torch.allclose(method.queue[:8], F.normalize(keys.detach(), dim=1), atol=1e-6)
+
+
+def test_byol_is_the_loop():
+    method, view1, view2 = make("byol"), torch.randn(8, 4), torch.randn(8, 4)
+    online = copy.deepcopy(nn.Sequential(method.network(), method.predictor))(view1)
+    keys, label = copy.deepcopy(method.keys.network)(view2), torch.tensor([1, 0, 3, 2, 6, 4, 7, 5])
+    loss = method(view1, view2, torch.Generator())(label)
+    for row in range(8):
+        assert torch.allclose(loss[row], 2 - 2 * cosine(online[row], keys[label[row]]), atol=1e-5)
+
+
+def test_supervised_training_projects_to_classes_and_is_the_loop():
+    method, view, labels = make("supervised", projection="linear"), torch.randn(8, 4), torch.randint(4, (8,))
+    logits = copy.deepcopy(method.network())(view)
+    loss = method(view, labels, torch.Generator())(torch.arange(8).flip(0))
+    for row in range(8):  # its virtual label is a row, whose class counts
+        assert torch.allclose(loss[row], cross_entropy(logits[row], labels[7 - row]), atol=1e-5)
+    assert logits.shape == (8, 4) and method.keys is None

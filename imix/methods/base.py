@@ -42,7 +42,7 @@ class Settings(Strict):
     milestones: list[Epochs]  # epochs at which the step schedule multiplies the rate by 0.1; [] for cosine
     embedding: Annotated[int, Within(1, 65_536)]
     projection: Head
-    precision: Literal["float32", "bfloat16"]
+    precision: Literal["float32", "tf32", "bfloat16"]
     inputmix: Annotated[int, Within(0, 100)]  # further inputs mixed into each, labels unchanged; 0 = off
     knn_every: Count  # epochs between two kNN accuracies on the validation rows
     fraction: Annotated[float, Within(0.0001, 1.0)]  # of the training rows, classes in proportion
@@ -63,9 +63,7 @@ class Settings(Strict):
             raise ValueError("mix_inputs is 'neither' and mix_labels false: that is mix 'none'")
         if self.mix_inputs == "both" and self.mix == "icutmix":
             raise ValueError("mix_inputs must not be 'both' with CutMix: its box is drawn for one view")
-        if self.mix_depth == "hidden" and (
-            self.mix_inputs != "first" or not self.mix_labels or self.mix == "icutmix"
-        ):
+        if self.mix_depth == "hidden" and (self.mix_inputs != "first" or not self.mix_labels or self.mix == "icutmix"):
             raise ValueError("mix_depth 'hidden' goes with mix_inputs 'first' and mix_labels true, and not with CutMix")
         rising("milestones", self.milestones, self.epochs)
         if (self.schedule == "step") != bool(self.milestones):

@@ -55,9 +55,7 @@ class Method(base.Method):
         z_keys = F.normalize(self.keys(keys, self.groups, generator).float(), dim=1)
         z_anchors = base.per_group(self.network(), anchors, self.groups)
         # a copy: the logits' backward pass still needs the queue that they were computed from
-        loss = objectives.moco(
-            z_anchors, z_keys, self.queue.clone(), self.settings.temperature, self.settings.contrast
-        )
+        loss = objectives.moco(z_anchors, z_keys, self.queue.clone(), self.settings.temperature, self.settings.contrast)
         self.enqueue(z_keys)
         return loss
 

@@ -17,9 +17,7 @@ class Settings(base.Settings):
     @model_validator(mode="after")
     def _one_view(self) -> "Settings":
         if self.symmetric or self.mix_inputs == "both":
-            raise ValueError(
-                "symmetric must be false and mix_inputs not 'both': training with labels has one view"
-            )
+            raise ValueError("symmetric must be false and mix_inputs not 'both': training with labels has one view")
         return self
 
 

@@ -35,7 +35,7 @@ class Encoding(NamedTuple):
     weights: float = 0.0  # bytes of parameters and BatchNorm statistics
 
 
-def counted(network: nn.Module, half: bool, loss: Callable[[], Tensor]) -> tuple[float, float]:
+def counted(network: nn.Module, loss: Callable[[], Tensor]) -> tuple[float, float]:
     """Return the operations of ``loss`` and its backward pass, and the bytes that are kept for the latter."""
     own = {id(z.untyped_storage()): z.untyped_storage() for z in (*network.parameters(), *network.buffers())}
     kept: dict[int, torch.UntypedStorage] = {}  # an id is unique while its storage is referenced
@@ -45,9 +45,7 @@ def counted(network: nn.Module, half: bool, loss: Callable[[], Tensor]) -> tuple
         return tensor
 
     with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(note, lambda z: z):
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            value = loss()
-        value.backward()
+        loss().backward()
     return counter.get_total_flops(), sum(storage.nbytes() for key, storage in kept.items() if key not in own)
 
 
@@ -67,10 +65,13 @@ def encoding(kind: str, settings: Strict, shape: tuple[int, ...], groups: tuple[
     seen = views.seen(shape)
     with torch.device("meta"):
         network, rows = views.Encoder.make(settings, seen, groups), torch.empty(2, *seen)  # BatchNorm needs two
-    both, kept = counted(network, half, lambda: network(rows).sum())
+    weights = size(network)
+    if half:  # autocast does nothing on the meta device
+        network, rows = network.bfloat16(), rows.bfloat16()
+    both, kept = counted(network, lambda: network(rows).sum())
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(rows)
-    return Encoding(network.features, counter.get_total_flops() / 2, both / 2, kept / 2, size(network))
+    return Encoding(network.features, counter.get_total_flops() / 2, both / 2, kept / 2, weights)
 
 
 class Stub(nn.Module):
@@ -103,8 +104,7 @@ def _step(method: str, settings: base.Settings, encoder: Encoding, classes: int)
         network = plugins.find("methods", method).Method(Stub(encoder.features, passed), settings, classes)
         keys = torch.zeros(batch, dtype=torch.int64) if network.supervised else torch.empty(batch, 1)
         anchors, own = torch.empty(batch, 1), torch.arange(batch)
-    half, generator = settings.precision == "bfloat16", torch.Generator()
-    operations, kept = counted(network, half, lambda: network(anchors, keys, generator)(own).mean())
+    operations, kept = counted(network, lambda: network(anchors, keys, torch.Generator())(own).mean())
     encoders = sum(isinstance(module, Stub) for module in network.modules())  # a key encoder is another one
     weights = size(network) + encoders * encoder.weights
     weights += 2 * (encoder.weights + sum(p.nbytes for p in network.parameters() if p.requires_grad))
@@ -116,10 +116,11 @@ def _step(method: str, settings: base.Settings, encoder: Encoding, classes: int)
 def evaluation(encoder: Encoding, form: Form, probe: Probe) -> tuple[float, float]:
     """Return operations of features, probes and neighbours, and bytes of features: `imix.evaluation.evaluate`."""
     stored = form.train * (1 + probe.copies) + (0 if form.carved else form.validation) + form.test
-    sizes = [form.fit, *(math.ceil(form.fit * share) for share in FEW_LABELS.values())] + [form.train] * form.carved
-    predicted = form.train + (1 + len(FEW_LABELS)) * (form.validation + form.test)
-    # an epoch of a probe computes logits and a gradient
-    probes = (encoder.features + 1) * form.classes * len(probe.rates) * (4 * probe.epochs * sum(sizes) + 2 * predicted)
+    few = [form.classes * math.ceil(form.fit / form.classes * share) for share in FEW_LABELS.values()]
+    sizes = [form.fit, *few, *[form.train] * form.carved]
+    predicted = encoder.features * (form.train + (1 + len(few)) * (form.validation + form.test))
+    # an epoch of a probe computes logits and a gradient, with a column for the bias
+    probes = form.classes * len(probe.rates) * (4 * (encoder.features + 1) * probe.epochs * sum(sizes) + 2 * predicted)
     encoded = (stored + 2 * min(ALIGNED_ROWS, form.test)) * encoder.forward
     operations = encoded + probes + 2 * encoder.features * form.train * form.test
     return operations, 4 * encoder.features * stored + encoder.weights

@@ -11,10 +11,11 @@ import numpy as np
 
 from imix import domains, jobs, paths, plugins, store
 from imix.evaluation import Probe
+from imix.methods.base import Settings
 from imix.paths import Cell
 from imix.planning import costs, timing
 from imix.planning.done import Recorded
-from imix.settings.merging import Block, data
+from imix.settings.merging import Block, Data, data
 from imix.settings.study import SUPERVISED, Params
 
 
@@ -101,36 +102,32 @@ class Prices:
         return json.loads(card.read_text())["sha256"] if there else dataset
 
     def _priced(self, job: Job) -> Job:
-        found = self.data(job.cell.dataset)
-        key = json.dumps([job.cell.method, found.form, job.settings])
+        """Return the job with its price: an evaluation's, at the rate of the training, or a training's."""
+        method, found, form = job.cell.method, self.data(job.cell.dataset), self.data(job.dataset).form
+        key = json.dumps([method, found.form, job.settings])
         if key not in self.known:
-            self.known[key] = self._counted(job.cell.method, found, job.settings)
-        settings, encoder, rate, operations, memory = self.known[key]
-        form, steps = self.data(job.dataset).form, 0
-        stored = (form.fit + form.validation + form.test) * math.prod(form.shape) * np.dtype(form.dtype).itemsize
+            kind = found.module.KIND
+            settings = domains.training_class(method, kind).model_validate(job.settings)
+            half, shape = settings.precision == "bfloat16", (found.form.shape, found.form.column_groups)
+            encoder = costs.encoding(kind, settings.encoder, *shape, half)
+            one = costs.step(method, settings, encoder, found.form.classes)
+            rate = self.fixed or timing.rate(kind, method, settings, found.form, one[0], self.device)
+            self.known[key] = settings, encoder, rate, one
+        settings, encoder, rate, one = self.known[key]
         if job.trains:
-            steps, operations, memory = _whole(job.cell.method, settings, found, encoder, operations, memory)
+            steps, operations, memory = training(method, settings, found, encoder, one)
         else:
             probe = Probe.model_validate(self.files[Path(job.dataset, "evaluate.json")]["settings"]["probe"])
             encoder = costs.Encoding(math.prod(form.shape)) if job.code == "raw" else encoder
-            operations, memory = costs.evaluation(encoder, form, probe)
-        return job._replace(steps=steps, operations=operations, memory=memory + stored, seconds=operations / rate)
-
-    def _counted(self, method: str, found: Any, raw: Block) -> tuple[Any, ...]:
-        """Return a cell's settings, encoder and rate, and the operations and bytes of a step."""
-        kind, form = found.module.KIND, found.form
-        settings = domains.training_class(method, kind).model_validate(raw)
-        half = settings.precision == "bfloat16"
-        encoder = costs.encoding(kind, settings.encoder, form.shape, form.column_groups, half)
-        operations, memory = costs.step(method, settings, encoder, form.classes)
-        rate = self.fixed or timing.rate(kind, method, settings, form, operations, self.device)
-        return settings, encoder, rate, operations, memory
+            steps, (operations, memory) = 0, costs.evaluation(encoder, form, probe)
+        memory += (form.fit + form.validation + form.test) * math.prod(form.shape) * np.dtype(form.dtype).itemsize
+        return job._replace(steps=steps, operations=operations, memory=memory, seconds=operations / rate)
 
 
-def _whole(
-    method: str, settings: Any, found: Any, encoder: costs.Encoding, operations: float, memory: float
+def training(
+    method: str, settings: Settings, found: Data, encoder: costs.Encoding, one: tuple[float, float]
 ) -> tuple[int, float, float]:
-    """Return steps, operations and bytes of a training, from those of a step; with the kNN that watches it."""
+    """Return steps, operations and bytes of a training, its kNN included, from those of ``one`` step."""
     form, labels = found.form, plugins.find("methods", method).Method.supervised
     rows = form.fit if labels else form.train
     rows = min(rows, form.classes * math.ceil(rows / form.classes * settings.fraction))  # rounded up in each class
@@ -138,5 +135,4 @@ def _whole(
     watched = (form.fit + form.validation) * encoder.forward + 2 * form.fit * form.validation * encoder.features
     clean = form.fit + form.validation + (rows if settings.augmentation == "clean" else 0)  # kept as views
     view = 4 * math.prod(plugins.find("views", found.module.KIND).seen(form.shape))
-    watches = math.ceil(settings.epochs / settings.knn_every)
-    return steps, steps * operations + watches * watched, memory + clean * view
+    return steps, steps * one[0] + math.ceil(settings.epochs / settings.knn_every) * watched, one[1] + clean * view

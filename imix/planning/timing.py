@@ -24,12 +24,12 @@ def noise(kind: str, form: Form, size: int, device: torch.device) -> Dataset:
     rows = torch.randint(256, shape) if form.dtype == "uint8" else torch.randn(shape) * (1 if form.numbers else 1000)
     rows, labels = rows.to(device, getattr(torch, form.dtype)), torch.arange(size, device=device) % form.classes
     width = form.numbers or (form.shape[0] if kind == "image" else 1)
-    return Dataset(
-        kind=kind, mean=torch.zeros(width, device=device), std=torch.ones(width, device=device), carved=False,
-        background=torch.zeros(1, 16_000, dtype=torch.int16, device=device), classes=list(map(str, range(form.classes))),
-        column_groups=list(form.column_groups), numbers=form.numbers, sha256="", card={},
-        **dict.fromkeys(splits, rows), **{f"{name}_labels": labels for name in splits},
-    )  # fmt: skip
+    statistics = {"mean": torch.zeros(width, device=device), "std": torch.ones(width, device=device)}
+    background = torch.zeros(1, 16_000, dtype=torch.int16, device=device)
+    facts = {"carved": False, "numbers": form.numbers, "column_groups": list(form.column_groups)}
+    facts |= {"kind": kind, "classes": list(map(str, range(form.classes))), "sha256": "", "card": {}}
+    inputs = dict.fromkeys(splits, rows) | {f"{name}_labels": labels for name in splits}
+    return Dataset(**inputs, **statistics, background=background, **facts)
 
 
 def rate(kind: str, method: str, settings: base.Settings, form: Form, operations: float, device: torch.device) -> float:
