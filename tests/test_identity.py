@@ -76,7 +76,7 @@ OTHER = {
     "a line more": changed("import os\n", "import os\nimport sys\n"),
     "two statements for one": changed("total = self.size * scale", "total = self.size\n            scale"),
     "code in a comment": changed("    size = 1", "    # size = 1"),
-    "an f-string by itself, which runs": changed("        if scale:\n", "        f'{rest.clear()}'\n        if scale:\n"),
+    "an f-string by itself, which runs": changed("        if scale:\n", "        f'{os.abort()}'\n        if scale:\n"),
     "a comma": changed("{rest}\",\n", "{rest}\"\n"),
 }  # fmt: skip
 
@@ -193,9 +193,9 @@ NEEDED = [
 NOT_NEEDED = [
     "imix/methods/byol.py", "imix/methods/npair.py", "imix/methods/supervised.py", "imix/views/image.py",
     "imix/views/speech.py", "imix/encoders/resnet.py", "imix/datasets/segment.py", "imix/datasets/mnist.py",
-    "imix/sources.py", "imix/archives.py", "imix/evaluation.py", "imix/schema.py", "imix/plugins.py", "imix/identity.py",
-    "imix/tokens.py", "imix/store.py", "imix/running.py", "imix/progress.py", "imix/errors.py", "imix/files.py",
-    "imix/paths.py",
+    "imix/sources.py", "imix/archives.py", "imix/evaluation.py", "imix/schema.py", "imix/plugins.py",
+    "imix/identity.py", "imix/tokens.py", "imix/store.py", "imix/running.py", "imix/progress.py",
+    "imix/errors.py", "imix/files.py", "imix/paths.py",
     "imix/jobs.py", "imix/__init__.py", "imix/__main__.py", "imix/settings/merging.py", "imix/settings/loading.py",
     "imix/planning/__init__.py", "imix/reporting/tables.py", "imix/reporting/results.py", "stages/pretrain.py",
     "stages/report.py", "stages/settings.py", "imix/methods/new.py", "imix/views/new.py", "imix/datasets/new.py",

@@ -246,7 +246,7 @@ WRONG = [
     ("grid/augmentation", GONE, "grid.augmentation: is missing"),
     ("grid/supervised", GONE, "grid.supervised: is missing"),
     ("defaults/momentum", GONE, "momentum: is missing"),
-    ("defaults/probe/epochs", GONE, "probe.epochs: is missing"),
+    ("defaults/probe/epochs", GONE, "defaults.probe.epochs: is missing"),
     ("defaults/alpha", GONE, "alpha is missing; must be a number from 0.01 to 1000"),
     ("recipe/mnist/encoder", GONE, "encoder: is missing"),
     ("recipe/mnist/encoder/depth", GONE, "recipe.mnist.encoder.depth: is missing"),
@@ -440,7 +440,11 @@ WRONG = [
         SMALL["recipe"]["mnist"]["encoder"],
         "recipe.segment.encoder.depth = 10: unknown key; did you mean 'width'?; allowed: width",
     ),
-    ("recipe/segment/probe/copies", 3, "recipe.segment.probe.copies = 3: must be 0: only images are augmented"),
+    (
+        "recipe/segment/probe/copies",
+        3,
+        "recipe.segment.probe.copies = 3: must be 0 for segment: only images are augmented",
+    ),
     (
         "data/mnist/rows/train",
         2001,
@@ -671,7 +675,7 @@ ENVIRONMENT = [
     *(("IMIX_THREADS", value, COUNT) for value in ("1.5", "1025", "9" * 5000, "\u0663", " 1")),
     *(
         ("IMIX_DEVICE", value, "must be cpu, cuda or cuda:N")
-        for value in ("tpu", "", "meta", "CPU", "cpu,cuda", "cuda:99", "cuda:-1")
+        for value in ("tpu", "meta", "CPU", "cpu,cuda", "cuda:99", "cuda:-1")
     ),
     *(("IMIX_SAVE_SECONDS", value, SECONDS) for value in ("soon", "-1", "nan", "inf")),
     *(("IMIX_STORE_GB", value, SECONDS) for value in ("much", "-1", "nan", "inf")),

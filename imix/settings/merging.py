@@ -245,12 +245,14 @@ def evaluation(params: Params, dataset: str) -> Block:
     kind, whole = found.module.KIND, f"recipe.{dataset}"
     settings = merged.settings | {"kind": kind}
     probe_origin = {key.removeprefix("probe."): f"{name}.probe" for key, name in merged.origin.items()}
-    probe = validated(Probe, settings.pop("probe", {}), str(PARAMS), probe_origin, f"{whole}.probe")
+    layer = merged.origin.get("probe", whole)
+    probe = validated(Probe, settings.pop("probe", {}), str(PARAMS), probe_origin, f"{layer}.probe")
     domain = validated(domains.domain_class(kind), settings, str(PARAMS), merged.origin, whole)
     if dataset in params.grid.datasets:
         _check_encoder(found, domain.encoder, merged.origin, whole)
     if probe.copies and kind != "image":
-        raise UserError(f"{PARAMS}: {whole}.probe.copies = {probe.copies}: must be 0: only images are augmented")
+        where = f"{probe_origin.get('copies', f'{layer}.probe')}.copies = {probe.copies}"
+        raise UserError(f"{PARAMS}: {where}: must be 0 for {dataset}: only images are augmented")
     return domain.model_dump() | {"probe": probe.model_dump()}
 
 
