@@ -113,7 +113,10 @@ def shown(value: object) -> str:
     short = reprlib.Repr()
     short.maxstring = short.maxother = short.maxlong = LONGEST
     short.maxlist = short.maxdict = 12
-    return short.repr(value)
+    try:
+        return short.repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return "a number of thousands of digits"
 
 
 def entry(block: Mapping[str, Any], key: str, where: str) -> Any:

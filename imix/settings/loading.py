@@ -64,12 +64,12 @@ def check(raw: Any) -> Params:
         entry(params.data, dataset, f"{PARAMS}: recipe.{dataset}: data")
         expanded(params.recipe, dataset, "recipe")
         _check_layer(layer, f"recipe.{dataset}", data(params, dataset).module.KIND)
-    for dataset in params.recipe:
-        _check_cells(params, dataset)
     _check_grid(params)
-    _check_transfer(params)
     for name, ablation in params.ablation.items():
         _check_ablation(params, name, ablation)
+    for dataset in params.recipe:
+        _check_cells(params, dataset)
+    _check_transfer(params)
     for name in params.ablations.run:
         for dataset in ablation_datasets(params, name):
             variants(params, name, dataset)

@@ -137,11 +137,11 @@ def data(params: Params, dataset: str) -> Data:
     merged, where = Merged(), f"data.{dataset}"
     for name, block in expanded(params.data, dataset, "data"):
         merged.add(block, name)
+    if unknown := set(merged.settings) - {"source", "rows"}:
+        raise UserError(f"{PARAMS}: {where}.{min(unknown)}: unknown key; allowed: source, rows, like")
     for key in ("source", "rows"):
         if not isinstance(merged.settings.get(key), dict):
             raise UserError(f"{PARAMS}: {where}.{key}: is missing; must be a block of keys")
-    if unknown := set(merged.settings) - {"source", "rows"}:
-        raise UserError(f"{PARAMS}: {where}.{min(unknown)}: unknown key; allowed: source, rows, like")
     source, rows = merged.settings["source"], merged.settings["rows"]
     if "name" not in source:
         known = ", ".join(plugins.names("datasets"))

@@ -26,10 +26,12 @@ def parse(text: str, name: str) -> Any:
     """
     try:
         # events take as long as loading: needed only if a character could be one of these marks
-        for event in YAML().parse(text) if re.search("[&*!]", text) else ():
+        for event in YAML().parse(text) if re.search("[&*!]|<<", text) else ():
             line = f"{name}: line {event.start_mark.line + 1}"
             if isinstance(event, AliasEvent) or getattr(event, "anchor", None):
                 raise UserError(f"{line}: anchors and aliases (&, *) {SILENT}")
+            if getattr(event, "value", None) == "<<":
+                raise UserError(f"{line}: merge keys (<<) {SILENT}")
             if getattr(event, "tag", None):
                 raise UserError(f"{line}: the tag {shown(str(event.tag))} is not allowed; only plain values are")
         value = YAML(typ="safe", pure=True).load(text)
@@ -54,8 +56,6 @@ def _check_keys(value: Any, name: str, path: str = "") -> None:
             _check_keys(each, name, path)
     elif isinstance(value, dict):
         for key, inner in value.items():
-            if key == "<<":
-                raise UserError(f"{name}: {path or 'top level'}: merge keys (<<) {SILENT}")
             if not isinstance(key, str) or not key.isprintable():
                 allowed = "keys must be names, such as epochs"
                 raise UserError(f"{name}: {path or 'top level'}: the key {shown(key)} is not a name; {allowed}")
