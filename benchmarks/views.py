@@ -12,7 +12,11 @@ from imix.views.speech import BANDS, FRAMES, HOP, N_FFT, RATE
 
 BATCHES = (50, 256)
 IMAGES = image.Settings(
-    scale=[0.2, 1.0], jitter=[0.4, 0.4, 0.4, 0.1], jitter_probability=0.8, grey_probability=0.2, flip_probability=0.5
+    scale=[0.2, 1.0],
+    jitter={"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1},
+    jitter_probability=0.8,
+    grey_probability=0.2,
+    flip_probability=0.5,
 )
 SPEECH = speech.Settings(probability=0.5, amplitude=[0.7, 1.1], speed=0.2, stretch=0.2, shift=8, noise=0.45)
 

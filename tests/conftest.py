@@ -13,6 +13,7 @@ def at_root(monkeypatch, tmp_path):
     """Start each test in the project's folder, with the same random numbers and an empty store of its own."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("IMIX_STORE", str(tmp_path / "store"))
+    torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
     torch.manual_seed(0)
 
 

@@ -158,7 +158,9 @@ def test_key_encoder_matches_the_formula_over_many_steps():
             for p in network.parameters():
                 p.add_(torch.randn_like(p))
         keys.follow(network)
-        expected = [momentum * k + (1 - momentum) * p.double() for k, p in zip(expected, network.parameters(), strict=True)]
+        expected = [
+            momentum * k + (1 - momentum) * p.double() for k, p in zip(expected, network.parameters(), strict=True)
+        ]
     for key, value in zip(keys.parameters(), expected, strict=True):
         assert torch.allclose(key.double(), value, atol=1e-5) and not key.requires_grad
 
@@ -218,7 +220,9 @@ def test_n_pair_is_the_loop():
 def test_moco_is_the_loop(contrast):
     method = make("moco", contrast=contrast)
     queue, view1, view2 = method.queue.clone(), torch.randn(8, 4), torch.randn(8, 4)
-    anchors, keys = (copy.deepcopy(net)(view) for net, view in ((method.network(), view1), (method.keys.network, view2)))
+    anchors, keys = (
+        copy.deepcopy(net)(view) for net, view in ((method.network(), view1), (method.keys.network, view2))
+    )
     label = torch.tensor([1, 0, 3, 2, 6, 4, 7, 5])
     loss = method(view1, view2, torch.Generator())(label)
     for row in range(8):

@@ -2,27 +2,30 @@ import copy
 import itertools
 import math
 import os
-import resource
 import signal
-import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
 
 import pytest
 import torch
 
-from imix import mixing, pretraining, resuming
-from imix.datasets import Dataset, nested_rows
-from imix.errors import Stopped, UserError
-from imix.evaluation import evaluate
-from imix.progress import Progress
-from imix.runtime import streams
-from imix.settings import PRETRAINING, Probe
+from imix import domains, jobs, mixing, pretraining, runtime, store
+from imix.dataset import Dataset, nested_rows
+from imix.errors import Stopped, UserError, noted_signals
+from imix.evaluation import Probe, evaluate
 from tests.test_methods import BASE, OWN
 
-PROBE = Probe(rates=[0.3, 3.0, 30.0], epochs=30, batch_size=64, momentum=0.9, milestones=[25], copies=0, flip=False, neighbours=5, seed=0)
+PROBE = Probe(
+    rates=[0.3, 3.0, 30.0],
+    epochs=30,
+    batch_size=64,
+    momentum=0.9,
+    milestones=[25],
+    copies=0,
+    flip=False,
+    neighbours=5,
+    seed=0,
+)
+STEPS = 5  # of an epoch, at the tests' batch size
 
 
 def dataset(rows=160, classes=4):
@@ -48,6 +51,7 @@ def dataset(rows=160, classes=4):
         mean=everything.mean(0),
         std=everything.std(0),
         background=torch.zeros(0, 0),
+        kind="tabular",
         classes=list("abcd"),
         carved=True,
         column_groups=[4, 6],
@@ -57,32 +61,45 @@ def dataset(rows=160, classes=4):
     )
 
 
+OURS = {"views": {"masking": [0.2, 0.2]}, "encoder": {"width": 1 / 64}, "batch_size": 40, "epochs": 8}
+OURS |= {"learning_rate": 0.5, "knn_every": 4}
+
+
 def settings(method, mix="imix", **changes):
-    return PRETRAINING[method].model_validate(
-        BASE
-        | OWN[method]
-        | {
-            "views": {"kind": "tabular", "masking": [0.2, 0.2]},
-            "encoder": {"kind": "mlp", "width": 1 / 64},
-            "batch_size": 40,
-            "epochs": 8,
-            "learning_rate": 0.5,
-            "knn_every": 4,
-            "mix": mix,
-            "alpha": None if mix == "none" else 1.0,
-        }
-        | changes
-    )
+    own = OWN[method] | ({"queue": 60} if method == "moco" else {})
+    cell = {"mix": mix, "alpha": None if mix == "none" else 1.0}
+    return domains.training_class(method, "tabular").model_validate(BASE | own | OURS | cell | changes)
 
 
 def new(method, mix="imix", seed=0, **changes):
     return pretraining.Training(dataset(), method, settings(method, mix, **changes), seed)
 
 
-def train(method, mix="imix", seed=0, resume=None, **changes):
+def train(method, mix="imix", seed=0, **changes):
     training = new(method, mix, seed, **changes)
-    with tempfile.TemporaryDirectory() as folder:
-        pretraining.run(training, "test", resume or Path(folder, "cell.state"))
+    pretraining.run(training, "test")
+    return training
+
+
+def judge(training):
+    return evaluate(training.method.encoder, training.dataset, training.settings.views, PROBE, 0)
+
+
+@pytest.fixture
+def work(tmp_path):
+    """An entry of the store, whose states the tests save and load."""
+    return store.entry("trainings", "a" * 24)
+
+
+def run(training, work, signals=(), save_seconds=0):
+    """Train as a stage does, saving after every step."""
+    pretraining.run(training, "test", lambda *state: store.save_state(work, *state), save_seconds, signals=signals)
+
+
+def resumed(training, work):
+    training.load_state(*store.load_state(work))
+    assert training.epoch or training.step
+    run(training, work)
     return training
 
 
@@ -94,9 +111,9 @@ def test_learns(method, mix):
     assert losses[-1] < losses[0] - 0.1
     if method == "npair" and mix == "none":
         assert losses[-1] < math.log(40)  # below chance: log of the contrast set
-    figures = evaluate(training.method.encoder, training.views, training.dataset, PROBE, 0)
-    assert figures["linear_accuracy"] > 80 and figures["knn_accuracy"] > 80  # chance is 25
-    assert figures["linear_accuracy_test_selected"] >= figures["linear_accuracy"]
+    metrics = judge(training)
+    assert metrics["linear_accuracy"] > 80 and metrics["knn_accuracy"] > 80  # chance is 25
+    assert metrics["linear_accuracy_test_selected"] >= metrics["linear_accuracy"]
 
 
 @pytest.mark.parametrize("method", OWN)
@@ -107,8 +124,10 @@ def test_same_seed_same_training_other_seed_another(method):
 
 
 def assert_same(one, two):
-    for a, b in zip(one.method.state_dict().values(), two.method.state_dict().values(), strict=True):
-        assert torch.equal(a, b)
+    states = (one.state(), two.state())
+    assert states[0][0].keys() == states[1][0].keys()
+    for name, tensor in states[0][0].items():
+        assert torch.equal(tensor, states[1][0][name]), name
     assert pretraining.history_csv(one.history) == pretraining.history_csv(two.history)
 
 
@@ -129,176 +148,146 @@ def dies():
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("method", [*OWN, "supervised"])
-@pytest.mark.parametrize("step", [23, 25])  # in the middle of an epoch of five steps, and between two
-def test_interrupted_equals_uninterrupted(method, step, tmp_path, monkeypatch):
-    monkeypatch.setenv("IMIX_SAVE_SECONDS", "0")  # save after every step
-    resume = tmp_path / "states" / "cell.state"
+CELLS = [
+    *(
+        (method, mix, augmentation)
+        for method in OWN
+        for mix in ("none", "imix")
+        for augmentation in ("augmented", "clean")
+    )
+]
+
+
+@pytest.mark.parametrize("method,mix,augmentation", CELLS)
+def test_interrupted_equals_uninterrupted(method, mix, augmentation, work):
+    """Killed after exactly one step, in the middle of an epoch, and at an epoch's end."""
+    changes = {"augmentation": augmentation, "epochs": 3}
+    whole = train(method, mix, **changes)
+    for step in (1, STEPS + 2, 2 * STEPS):
+        with pytest.raises(KeyboardInterrupt):
+            run(interrupt(new(method, mix, **changes), step, dies), work)
+        assert_same(resumed(new(method, mix, **changes), work), whole)
+    assert [path.name for path in work.folder.iterdir()] == ["state"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"momentum": 0.0},
+        {"groups": 2},
+        {"symmetric": True},
+        {"inputmix": 2},
+        {"mix_depth": "hidden"},
+        {"mix_inputs": "both"},
+        {"fraction": 0.5},
+        {"weight_decay": 0.01, "warmup_epochs": 1, "schedule": "step", "milestones": [2]},
+        {"precision": "bfloat16"},
+    ],
+)
+def test_every_kind_of_training_continues_bit_for_bit(changes, work):
+    changes = {"epochs": 3} | changes
     with pytest.raises(KeyboardInterrupt):
-        pretraining.run(interrupt(new(method), step, dies), "test", resume)
-    continued = new(method)
-    pretraining.run(continued, "test", resume)
-    assert_same(continued, train(method, resume=tmp_path / "other"))
-    assert [p.name for p in resume.parent.iterdir()] == ["cell.state"]
+        run(interrupt(new("npair", **changes), 4, dies), work)
+    assert_same(resumed(new("npair", **changes), work), train("npair", **changes))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_step_and_saves(number, tmp_path):
-    resume, before = tmp_path / "cell.state", signal.getsignal(number)
-    with pytest.raises(Stopped, match="test: stopped after epoch 1, step 3; run it again to continue") as stopped:
-        pretraining.run(interrupt(new("moco"), 7, lambda: os.kill(os.getpid(), number)), "test", resume)
+def test_a_signal_ends_the_step_and_saves(number, work):
+    before = signal.getsignal(number)
+    with noted_signals() as signals, pytest.raises(Stopped, match="test: stopped after epoch 1, step 3") as stopped:
+        run(interrupt(new("moco"), 7, lambda: os.kill(os.getpid(), number)), work, signals, math.inf)
     assert stopped.value.signal == number and signal.getsignal(number) == before
-    continued = new("moco")
-    pretraining.run(continued, "test", resume)
-    assert_same(continued, train("moco"))
+    assert_same(resumed(new("moco"), work), train("moco"))
 
 
-def test_a_second_signal_ends_it_at_once(tmp_path):
-    def twice():
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    with pytest.raises(KeyboardInterrupt):
-        pretraining.run(interrupt(new("npair"), 7, twice), "test", tmp_path / "cell.state")
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_disk_that_is_full_costs_the_save_not_the_training(tmp_path, monkeypatch, capsys):
-    """The system refuses to write more than 4 KB to any file from the middle of the training on."""
-    monkeypatch.setenv("IMIX_SAVE_SECONDS", "0")
-    resume, limits, kept = tmp_path / "cell.state", resource.getrlimit(resource.RLIMIT_FSIZE), []
-
-    def full():
-        kept.append(resume.read_bytes())
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
-
-    training = interrupt(new("npair"), 7, full)
-    try:
-        pretraining.run(training, "test", resume)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert capsys.readouterr().err.count("cell.state: not saved") == 33  # of 40 steps
-    assert_same(training, train("npair", resume=tmp_path / "other"))
-    assert resume.read_bytes() == kept[0] and {path.name for path in tmp_path.iterdir()} == {"cell.state", "other"}
-
-
-def test_states_are_bounded_in_number(tmp_path, monkeypatch):
-    monkeypatch.setenv("IMIX_SAVE_SECONDS", "0")
-    for k in range(2 * resuming.STATES):
-        path = tmp_path / (f"{k}.state" if k % 2 else f".{k}.state.{k}.tmp")
-        path.write_bytes(b"")
-        os.utime(path, (k, k))
-    train("npair", epochs=1, resume=tmp_path / "cell.state")
-    left = {path.name for path in tmp_path.iterdir()}
-    assert len(left) == resuming.STATES and {"cell.state", f"{2 * resuming.STATES - 1}.state"} < left and "1.state" not in left
-
-
-def test_a_collapsed_encoder_is_flagged(tmp_path, capsys):
+def test_a_collapsed_encoder_is_flagged(capsys):
     training = new("npair", epochs=1, learning_rate=0.0001)
     original = training.method.encoder.forward
     training.method.encoder.forward = lambda inputs: original(inputs) * 1e-6 + 1
-    pretraining.run(training, "test", tmp_path / "cell.state")
+    pretraining.run(training, "test")
     assert training.history[-1]["collapsed"] == 1 and "collapsed: after epoch 1" in capsys.readouterr().err
-    assert evaluate(training.method.encoder, training.views, training.dataset, PROBE, 0)["collapsed"] is True
+    assert judge(training)["collapsed"] == 1
     assert train("npair").history[-1]["collapsed"] == 0
 
 
-def test_a_damaged_state_is_told(tmp_path):
-    resume = tmp_path / "cell.state"
-    training = new("moco")
-    resuming.save(*training.state(), resume)
-    whole = resume.read_bytes()
-    flipped = bytearray(whole)
-    flipped[len(whole) // 2] ^= 1
-    for content in (b"", b"nothing that was saved", whole[:-1], whole[: len(whole) // 2], bytes(flipped)):
-        resume.write_bytes(content)
-        with pytest.raises(UserError, match=r"cell.state: not a saved training, or damaged; remove it to start afresh"):
-            train("moco", resume=resume)
-
-
-def test_a_state_is_exact(tmp_path):
+def test_a_state_is_exact(work):
     one, other = new("moco"), new("moco", seed=1)
-    with Progress("test", 1000, 8) as progress:
-        for _ in range(7):
-            one.run_step(progress)
+    for _ in range(7):
+        one.run_step()
     one.history[0] |= {"loss": 0.1 + 0.2, "feature_std": math.nan, "tiny": 5e-324}
-    resuming.save(*one.state(), tmp_path / "a.state")
-    other.load_state(*resuming.load(tmp_path / "a.state"))
+    store.save_state(work, *one.state())
+    other.load_state(*store.load_state(work))
     (tensors, facts), (again, same) = one.state(), other.state()
     assert facts["history"] and repr(facts) == repr(same) and tensors.keys() == again.keys()
     assert all(torch.equal(tensors[name], again[name]) and tensors[name].dtype == again[name].dtype for name in tensors)
-    assert resuming.load(tmp_path / "none.state") is None
 
 
-def test_a_finished_training_is_kept_until_its_evaluation(tmp_path, monkeypatch):
-    """A kill before DVC has written down the outs would cost the whole training."""
-    monkeypatch.setenv("IMIX_RESUME", str(tmp_path))
-    identity = {"dataset": "segment", "method": "npair", "mix": "imix", "seed": 0}
-    paths = [resuming.resume_path(identity | changes, "a", torch.device("cpu")) for changes in ({}, {"settings": 1}, {"seed": 1})]
-    for path in paths:
-        resuming.save(*new("npair").state(), path)
-    for path in (paths[0], paths[2]):
-        resuming.finish(path)
-        assert resuming.load(path) is not None and not path.exists()
-    resuming.forget(*identity.values())
-    assert resuming.load(paths[0]) is None and all(resuming.load(path) for path in paths[1:])
-
-
-def test_seconds_of_a_continued_training_are_those_of_both_processes(tmp_path):
-    resume, began = tmp_path / "cell.state", time.monotonic()
+def test_seconds_of_a_continued_training_are_those_of_both_processes(work):
+    began = time.monotonic()
     with pytest.raises(Stopped):
-        pretraining.run(interrupt(new("npair"), 7, lambda: (time.sleep(0.3), os.kill(os.getpid(), signal.SIGTERM))), "test", resume)
-    continued = new("npair")
-    pretraining.run(continued, "test", resume)
-    assert 0.3 < continued.seconds < time.monotonic() - began
+        signals = []
+        run(interrupt(new("npair"), 7, lambda: (time.sleep(0.3), signals.append(signal.SIGTERM))), work, signals)
+    assert 0.3 < resumed(new("npair"), work).seconds < time.monotonic() - began
 
 
-def test_a_training_is_done_by_one_process_at_a_time(tmp_path):
-    code = "import sys; from pathlib import Path; from imix import resuming; resuming.claim(Path(sys.argv[1]), 'x'); print('on'); input()"
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_step_is_the_formula(momentum):
+    """v <- m v + g + wd p, p <- p - rate v; on every parameter that is trained."""
+    training = new("moco", momentum=momentum, weight_decay=0.01, warmup_epochs=1)
+    parameters = training.optimiser.param_groups[0]["params"]
+    keys = {id(p) for p in training.method.keys.parameters()}
+    assert len(parameters) + len(keys) == len(list(training.method.parameters())) and not keys & set(
+        map(id, parameters)
+    )
+    velocities, gradients = [torch.zeros_like(p) for p in parameters], []
+    step = training.optimiser.step
 
-    def other(name, **options):
-        return subprocess.Popen([sys.executable, "-uc", code, str(tmp_path / name)], text=True, stdin=-1, stdout=-1, **options)
+    def watched():
+        gradients[:] = [p.grad.clone() for p in parameters]
+        step()
 
-    first = other("aa0000000000.state")
-    assert first.stdout.readline() == "on\n"
-    with pytest.raises(UserError, match="label: another process is at this training"):
-        resuming.claim(tmp_path / "aa0000000000.state", "label")
-    resuming.claim(tmp_path / "bb0000000000.state", "label")
-    first.kill()
-    first.communicate()
-    resuming.claim(tmp_path / "aa0000000000.state", "label")
+    training.optimiser.step = watched
+    for number in range(7):
+        before = [p.detach().clone() for p in parameters]
+        training.run_step()
+        rate = pretraining.learning_rate(number, STEPS, training.settings)
+        velocities = [momentum * v + g + 0.01 * p for v, g, p in zip(velocities, gradients, before, strict=True)]
+        for p, v, old in zip(parameters, velocities, before, strict=True):
+            assert torch.allclose(p, old - rate * v, atol=1e-6)
+    assert all(p.grad is None for p in parameters) and training.optimiser.defaults["fused"]
 
 
-def test_resume_is_named_by_everything(monkeypatch):
-    cpu, threads = torch.device("cpu"), torch.get_num_threads()
-    cell = {"dataset": "segment", "method": "moco", "mix": "imix"}
+@pytest.mark.parametrize("method", OWN)
+def test_training_in_bfloat16_is_near_float32(method):
+    exact, rough = train(method), train(method, precision="bfloat16")
+    assert all(p.dtype == torch.float32 for p in rough.method.parameters())
+    losses = [[line["loss"] for line in training.history] for training in (exact, rough)]
+    assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.05)
 
-    def paths():
-        return {resuming.resume_path(cell | {"seed": seed}, data, cpu) for seed in (0, 1) for data in ("a", "b")}
 
-    before = paths()
-    assert len(before) == 4 and before == paths()
-    torch.set_num_threads(threads + 1)  # rounds otherwise
-    assert not before & paths()
+@pytest.mark.parametrize("precision,products", [("float32", "ieee"), ("tf32", "tf32"), ("bfloat16", "ieee")])
+def test_precision_is_set_for_every_backend(precision, products, monkeypatch):
+    monkeypatch.setattr(torch.backends, "fp32_precision", "none")
+    new("npair", precision=precision)
+    backends = torch.backends
+    for part in (backends, backends.cuda.matmul, backends.cudnn, backends.cudnn.conv, backends.cudnn.rnn):
+        assert part.fp32_precision == products
+    runtime.configure()
+    assert backends.cudnn.conv.fp32_precision == "ieee"
+
+
+def test_another_identity_is_another_entry():
+    """A training continues only what has its settings, seed, code, data, and rounds as it does."""
+    cpu, raw = torch.device("cpu"), settings("npair").model_dump()
+    mine = {"method": "npair", "raw": raw, "code": "c", "seed": 0, "data": "d", "device": cpu}
+    others = {"method": "byol", "raw": raw | {"epochs": 9}, "code": "C", "seed": 1, "data": "D"}
+    keys = {jobs.training_key(**mine)} | {jobs.training_key(**mine | {key: value}) for key, value in others.items()}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    keys.add(jobs.training_key(**mine))
     torch.set_num_threads(threads)
-    monkeypatch.setenv("IMIX_RESUME", "elsewhere")
-    assert resuming.resume_path(cell | {"seed": 0}, "a", cpu).parent.name == "elsewhere"
-
-
-def test_sgd_is_torchs():
-    mine, theirs = [torch.nn.Parameter(torch.randn(4, 3)) for _ in range(2)], None
-    theirs = [torch.nn.Parameter(p.detach().clone()) for p in mine]
-    ours, reference = pretraining.SGD(mine, 0.9, 1e-2), torch.optim.SGD(theirs, lr=1.0, momentum=0.9, weight_decay=1e-2)
-    for step in range(6):
-        rate = 0.1 / (step + 1)
-        reference.param_groups[0]["lr"] = rate
-        for parameters in (mine, theirs):
-            sum((p.square() * (k + 1)).sum() for k, p in enumerate(parameters)).backward()
-        ours.step(rate)
-        reference.step()
-        reference.zero_grad()
-        assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(mine, theirs, strict=True))
-        assert all(p.grad is None for p in mine)
+    assert len(keys) == 2 + len(others) and jobs.training_key(**mine) in keys
+    assert all(store.KEY.fullmatch(key) for key in keys)
 
 
 def test_learning_rate_schedule():
@@ -313,7 +302,8 @@ def test_learning_rate_schedule():
     assert rate(0) == pytest.approx(at_five / 50) and rate(24) == pytest.approx(at_five / 2)
     assert rate(2500) == rate(2509) == pytest.approx(peak / 2)  # constant within an epoch
     steps = settings("npair", epochs=500, schedule="step", milestones=[300, 400], batch_size=256, learning_rate=1.0)
-    assert [pretraining.learning_rate(epoch * 10, 10, steps) for epoch in (0, 299, 300, 399, 400)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+    rates = [pretraining.learning_rate(epoch * 10, 10, steps) for epoch in (0, 299, 300, 399, 400)]
+    assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01])
 
 
 def test_plain_and_mixed_share_weights_rows_and_views():
@@ -329,25 +319,38 @@ def test_plain_and_mixed_share_weights_rows_and_views():
 
         watched.clean = inner.clean
         training.views = watched
-        with Progress("test", 1000, 8) as progress:
-            for _ in range(2 * training.steps):
-                training.run_step(progress)
+        for _ in range(2 * training.steps):
+            training.run_step()
         seen.append(torch.stack(calls))
     assert torch.equal(*seen)
 
 
 def test_inputmix_comes_before_imix_on_both_views():
-    training = pretraining.Training(dataset(), "npair", settings("npair", inputmix=2, augment=False), 0)
+    training = pretraining.Training(dataset(), "npair", settings("npair", inputmix=2, augmentation="clean"), 0)
     clean, views = training.views.clean(training.rows[:40]), []
     training._loss = lambda *pair: views.extend(pair)
     training.step_loss(torch.arange(40))
-    assert len(views) == 2 and not any(torch.equal(a, b) for a, b in ((views[0], views[1]), (views[0], clean), (views[1], clean)))
+    assert len(views) == 2
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations([*views, clean], 2))
 
 
 def test_without_augmentation_both_views_are_the_clean_rows():
-    training = pretraining.Training(dataset(), "npair", settings("npair", augment=False), 0)
-    views = [training._view(training.rows[:40], which) for which in (0, 1)]
-    assert all(torch.equal(view, training.views.clean(training.rows[:40])) for view in views)
+    training = pretraining.Training(dataset(), "npair", settings("npair", augmentation="clean"), 0)
+    views, rows = [], torch.arange(60, 100)
+    training._loss = lambda *pair: views.extend(pair)
+    training.step_loss(rows)
+    assert len(views) == 2 and all(torch.equal(view, training.views.clean(training.rows[rows])) for view in views)
+
+
+def test_without_augmentation_rows_are_computed_once():
+    counts = []
+    for epochs in (1, 3):
+        training = new("npair", augmentation="clean", epochs=epochs, knn_every=1000)
+        clean, calls = training.views.clean, []
+        training.views.clean = lambda rows, clean=clean, calls=calls: calls.append(1) or clean(rows)
+        pretraining.run(training, "test")
+        counts.append(len(calls))
+    assert counts[0] == counts[1] <= 4  # those of the monitor
 
 
 def test_controls_separate_inputs_from_labels_and_views(generator):
@@ -381,9 +384,8 @@ def test_hidden_features_are_mixed_before_one_block(method, groups, monkeypatch)
     assert loss.isfinite() and len(hidden) == groups
     anchors = one._view(one.rows[:40], 0)
     _, partner, lam = mixing.mixup(anchors, 1.0, groups=groups, generator=one.streams.mixing)
-    plain = torch.cat(
-        [layer(c) for layer, c in zip(one.method.encoder.inputs, anchors.split(one.method.encoder.groups, 1), strict=True)], 1
-    )
+    columns = anchors.split(one.method.encoder.column_groups, 1)
+    plain = torch.cat([layer(c) for layer, c in zip(one.method.encoder.inputs, columns, strict=True)], 1)
     expected = mixing.blend(plain, plain[partner], lam)
     assert torch.allclose(torch.cat([block[: 40 // groups] for block in hidden]), expected, atol=1e-6)
     assert training.step_loss(torch.arange(40)).isfinite()
@@ -394,14 +396,23 @@ def test_supervised_training_is_cross_entropy_and_never_sees_validation_labels()
     assert torch.equal(training.rows, dataset().fit) and torch.equal(training.labels, dataset().fit_labels)
     assert len(training.rows) == 160 < len(dataset().train)
     rows = torch.arange(40)
-    view = training.views(training.rows[rows], 0, streams(0).views)
+    view = training.views(training.rows[rows], 0, pretraining.streams(0).views)
     expected = torch.nn.functional.cross_entropy(copy.deepcopy(training.method.network())(view), training.labels[rows])
     assert float(training.step_loss(rows).detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
 
 
+def test_the_key_encoder_and_the_statistics_change_as_they_should_in_one_step():
+    training = new("byol", ema=0.5)
+    keys = [p.clone() for p in training.method.keys.parameters()]
+    training.run_step()  # follows before the step: of equal networks, nothing moves
+    assert all(torch.equal(a, b) for a, b in zip(keys, training.method.keys.parameters(), strict=True))
+    training.run_step()
+    assert not all(torch.equal(a, b) for a, b in zip(keys, training.method.keys.parameters(), strict=True))
+
+
 def test_mixed_supervised_training_is_cross_entropy_with_mixed_labels():
     training = pretraining.Training(dataset(), "supervised", settings("supervised"), 0)
-    rows, other = torch.arange(40), streams(0)
+    rows, other = torch.arange(40), pretraining.streams(0)
     mixed, partner, lam = mixing.mixup(training.views(training.rows[rows], 0, other.views), 1.0, generator=other.mixing)
     one_hot = torch.nn.functional.one_hot(training.labels[rows], 4).float()
     target = lam[:, None] * one_hot + (1 - lam)[:, None] * one_hot[partner]
@@ -439,44 +450,46 @@ def test_smaller_shares_lie_inside_larger_ones():
     assert len(pretraining.Training(dataset(), "npair", settings("npair", fraction=0.5), 0).rows) == 100
 
 
-def test_mistakes_are_told():
-    with pytest.raises(UserError, match="batch_size = 4000: must be at most the 200 training rows"):
-        pretraining.Training(dataset(), "npair", settings("npair", batch_size=4000), 0)
+def test_fewer_rows_than_a_batch_are_refused():
+    for changes, rows in (({"batch_size": 4000, "groups": 1}, 200), ({"batch_size": 160, "fraction": 0.5}, 100)):
+        with pytest.raises(UserError, match=f"must be at most the {rows} training rows") as error:
+            new("npair", **changes)
+        assert f"batch_size = {changes['batch_size']}" in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_loss_that_is_not_finite_ends_it_at_once(tmp_path, monkeypatch):
-    monkeypatch.setenv("IMIX_SAVE_SECONDS", "0")
+def test_a_loss_that_is_not_finite_ends_it_at_once(work):
     training, steps = new("npair"), []
-    original = training.step_loss
+    original, step = training.step_loss, training.optimiser.step
     training.step_loss = lambda rows: original(rows) * (math.nan if len(steps) == 7 else 1)
-    count = training.optimiser.step
-    training.optimiser.step = lambda rate: (steps.append(rate), count(rate))
-    words = r"test: the loss is not finite at step 8 \(epoch 2\), at a learning rate of .*; last good state: .*cell.state"
-    with pytest.raises(UserError, match=words):
-        pretraining.run(training, "test", tmp_path / "cell.state")
+    training.optimiser.step = lambda: (steps.append(1), step())
+    with pytest.raises(UserError, match=r"^test: the loss is not finite at step 8 \(epoch 2\), at a learning rate of"):
+        run(training, work)
     assert len(steps) == 8
-    tensors, facts = resuming.load(tmp_path / "cell.state")
-    assert (facts["epoch"], facts["step"]) == (1, 2) and all(value.isfinite().all() for value in tensors.values())
-    monkeypatch.delenv("IMIX_SAVE_SECONDS")
-    with pytest.raises(UserError, match=r"not finite .* last good state: none was saved"):
-        steep = settings("npair").model_copy(update={"learning_rate": 1e18})
-        pretraining.run(pretraining.Training(dataset(), "npair", steep, 0), "test", tmp_path / "steep.state")
+    tensors, facts = store.load_state(work)
+    assert (facts["epoch"], facts["step"]) == (1, 2)
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
 
 
-def test_out_of_memory_says_what_to_change(tmp_path):
-    with pytest.raises(UserError, match="test: out of memory at batch_size = 40: lower it"):
-        pretraining.run(interrupt(new("byol"), 3, lambda: torch.empty(1 << 52)), "test", tmp_path / "cell.state")
+def test_a_learning_rate_that_is_far_too_high_is_said_to_be():
+    steep = settings("npair").model_copy(update={"learning_rate": 1e18})
+    with pytest.raises(UserError, match=r"not finite .* lower learning_rate"):
+        pretraining.run(pretraining.Training(dataset(), "npair", steep, 0), "test")
 
 
-def test_weights_that_are_not_finite_are_neither_saved_nor_judged(tmp_path, monkeypatch):
+def test_weights_that_are_not_finite_are_neither_saved_nor_evaluated(work):
     """The loss is computed before the step that spoils them."""
-    monkeypatch.setenv("IMIX_SAVE_SECONDS", "0")
-    training = new("npair", epochs=1)
-    step, count = training.optimiser.step, itertools.count()
-    training.optimiser.step = lambda rate: step(math.inf if next(count) == 2 else rate)
-    with pytest.raises(UserError, match=r"test: weights are not finite at step 3 \(epoch 1\).*; last good state: .*cell.state"):
-        pretraining.run(training, "test", tmp_path / "cell.state")
-    tensors, facts = resuming.load(tmp_path / "cell.state")
+    training, count = new("npair", epochs=1), itertools.count()
+    step, parameter = training.optimiser.step, next(training.method.parameters())
+
+    def spoils():
+        step()
+        if next(count) == 2:
+            parameter.data.fill_(math.inf)
+
+    training.optimiser.step = spoils
+    with pytest.raises(UserError, match=r"test: weights are not finite at step 3 \(epoch 1\)"):
+        run(training, work)
+    tensors, facts = store.load_state(work)
     assert facts["step"] == 2 and all(tensor.isfinite().all() for tensor in tensors.values())
     with pytest.raises(UserError, match="the encoder's features are not finite"):
-        evaluate(training.method.encoder, training.views, training.dataset, PROBE, 0)
+        judge(training)

@@ -280,7 +280,7 @@ SGD = {
 SGD |= {"mix_labels": True, "symmetric": False, "shared_lam": False, "fraction": 1.0, "precision": "float32"}
 IMAGES = {
     "scale": [0.2, 1.0],
-    "jitter": [0.4, 0.4, 0.4, 0.1],
+    "jitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1},
     "jitter_probability": 0.8,
     "grey_probability": 0.2,
     "flip_probability": 0.5,

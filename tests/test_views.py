@@ -16,8 +16,9 @@ from imix.schema import validated
 from imix.views import image, speech, tabular
 from imix.views.base import Statistics, chosen, uniform
 
+JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}
 PAPER = dict(
-    scale=[0.2, 1.0], jitter=[0.4, 0.4, 0.4, 0.1], jitter_probability=0.8, grey_probability=0.2, flip_probability=0.5
+    scale=[0.2, 1.0], jitter=JITTER, jitter_probability=0.8, grey_probability=0.2, flip_probability=0.5
 )
 SPEECH = dict(probability=0.5, amplitude=[0.7, 1.1], speed=0.2, stretch=0.2, shift=8, noise=0.45)
 NEUTRAL = Statistics(torch.zeros(1), torch.ones(1))
@@ -355,7 +356,7 @@ def test_rows_of_another_form_are_refused(kind, rows, message):
     "module,settings,message",
     [
         (image, PAPER | dict(scale=[1.0, 0.2]), r"scale \[1.0, 0.2\] must not fall"),
-        (image, PAPER | dict(jitter=[0.4, 0.4, 0.4, 0.6]), "jitter .* must be at most"),
+        (image, PAPER | dict(jitter=JITTER | {"hue": 0.6}), "must be a number from 0 to 0.5"),
         (image, PAPER | dict(kind="image"), "kind"),
         (speech, SPEECH | dict(amplitude=[1.1, 0.7]), r"amplitude \[1.1, 0.7\] must not fall"),
         (speech, SPEECH | dict(stretch=1.0), "stretch = 1.0: must be a number from 0 to 0.99"),

@@ -18,6 +18,8 @@ from imix.schema import Alpha, Count, Epochs, Fraction, Head, Momentum, Rate, St
 
 Augmentation = Literal["augmented", "clean"]
 Mix = Literal["none", "imix", "icutmix"]
+# values of the settings that only mixing uses, in cells that do not mix
+NOT_MIXED = {"shared_lam": False, "mix_inputs": "first", "mix_depth": "input", "mix_labels": True}
 
 
 class Settings(Strict):

@@ -21,7 +21,7 @@ import torch
 from imix import domains, plugins
 from imix.errors import UserError
 from imix.evaluation import Probe
-from imix.methods.base import Augmentation, Mix, Settings
+from imix.methods.base import NOT_MIXED, Augmentation, Mix, Settings
 from imix.paths import Cell
 from imix.schema import Strict, entry, shown, validated
 from imix.settings.study import Ablation, Params
@@ -173,7 +173,7 @@ def resolve(params: Params, cell: Cell, change: tuple[str, Mapping[str, Any]] = 
     for key in (set(settings) & _method_keys()) - set(model.model_fields):
         del settings[key]  # of another method
     if cell.mix == "none":
-        settings.pop("alpha", None)
+        settings |= {"alpha": None, **NOT_MIXED}  # so that plain cells that differ in these alone are one training
     for key in ("mix", "augmentation"):
         if key in settings:
             raise UserError(f"{PARAMS}: {merged.origin[key]}.{key}: unknown key; a cell's own name says it")

@@ -69,7 +69,7 @@ def _asked(params: Params, name: str) -> Block:
     """Return what an ablation's report needs to know of it."""
     ablation = params.ablation[name]
     axes = ablation.model_dump(include={"question", "axis", "augmentation", "methods", "mixes"})
-    chosen = {"datasets": ablation_datasets(params, name), "seeds": params.ablations.seeds}
+    chosen = {"datasets": ablation_datasets(params, name), "seeds": (params.ablations.seeds or params.grid.seeds)}
     return {"name": name, **axes, "values": list(ablation.values), **chosen}
 
 
@@ -78,7 +78,7 @@ def _ablation(params: Params, name: str, dataset: str) -> Block:
     runs = dataset in ablation_datasets(params, name)
     kind = data(params, dataset).module.KIND
     return {
-        "seeds": params.ablations.seeds,
+        "seeds": (params.ablations.seeds or params.grid.seeds),
         "domain": kind,
         "evaluation": {"settings": evaluation(params, dataset), "code": identity.evaluation_code(kind)},
         "variants": [

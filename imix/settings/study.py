@@ -81,12 +81,12 @@ class Ablations(Strict):
 
     run: list[Name]
     datasets: list[Name]
-    seeds: Annotated[list[Seed], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)] | None  # None: the grid's
 
     @model_validator(mode="after")
     def _no_duplicates(self) -> "Ablations":
         for axis, values in self:
-            once(axis, values)
+            once(axis, values or [])
         return self
 
 

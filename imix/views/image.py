@@ -25,13 +25,21 @@ LUMA = (0.2989, 0.587, 0.114)  # ITU-R BT.601, rounded as in torchvision
 ATTEMPTS = 10  # at a crop inside the image, before falling back to the largest central one
 
 
+class Jitter(Strict):
+    """Strength of colour jitter: factors from 1 - s to 1 + s, and turns of the hue from -s to s of a circle."""
+
+    brightness: Fraction
+    contrast: Fraction
+    saturation: Fraction
+    hue: Annotated[float, Within(0.0, 0.5)]
+
+
 class Settings(Strict):
     """Crop and resize, colour jitter, grey, flip; the probe's augmentation has its own settings."""
 
     # smallest and largest share of the image's area in a crop
     scale: Annotated[list[Annotated[float, Within(0.001, 1.0)]], Field(min_length=2, max_length=2)]
-    # brightness, contrast, saturation, hue
-    jitter: Annotated[list[Fraction], Field(min_length=4, max_length=4)]
+    jitter: Jitter
     jitter_probability: Fraction
     grey_probability: Fraction
     flip_probability: Fraction
@@ -40,8 +48,6 @@ class Settings(Strict):
     def _possible(self) -> "Settings":
         if self.scale[0] > self.scale[1]:
             raise ValueError(f"scale {self.scale} must not fall: the smallest share of the area, then the largest")
-        if self.jitter[3] > 0.5:
-            raise ValueError(f"jitter {self.jitter} must be at most [1, 1, 1, 0.5]")
         return self
 
 
@@ -86,7 +92,7 @@ class Views:
         boxes = random_crops(size, rows.shape[-2], rows.shape[-1], s.scale, generator)
         flip = torch.rand(size, generator=generator) < s.flip_probability
         images = crop_resize(rows.float() / 255, boxes.to(rows.device), flip.to(rows.device))
-        images = jitter(images, s.jitter, chosen(size, s.jitter_probability, generator), generator)
+        images = jitter(images, list(s.jitter.model_dump().values()), chosen(size, s.jitter_probability, generator), generator)
         grey = chosen(size, s.grey_probability, generator)
         if images.shape[1] == 3:
             grey = grey.to(images.device)
