@@ -82,7 +82,16 @@ def clone(
         epochs: of every training. grid: what differs from `SMALL`. changes: nested, to the rest of params.yaml.
     """
     params = small(yaml.safe_load((ROOT / "params.yaml").read_text()), epochs, grid)
-    return committed(folder, merged(params, changes or {}))
+    return committed(folder, pruned(merged(params, changes or {})))
+
+
+def pruned(params: dict[str, Any], *others: str) -> dict[str, Any]:
+    """Leave the data sets of the grid and ``others``, in place: checking all would take most of the tests' time."""
+    for block in ("data", "recipe"):
+        kept = dict.fromkeys((*params["grid"]["datasets"], *others))
+        kept |= dict.fromkeys(like for name in kept if (like := params[block][name].get("like")))
+        params[block] = {name: params[block][name] for name in kept}
+    return params
 
 
 def committed(folder: Path, params: dict[str, Any] | None = None) -> Path:

@@ -1,6 +1,6 @@
 """Kill `dvc repro` at random moments, run it again, and compare what comes out with a run that nobody killed.
 
-    python -m tests.kill [--kills 28] [--seed 0] [--epochs 150] [--save-seconds 0.5]
+    python -m tests.kill [--kills 28] [--seed 0] [--epochs 60] [--save-seconds 0.5]
 
 A small study with labels and an ablation runs in two clones. In one, SIGKILL ends the whole process group (as when
 power fails), the stage's process alone, or one worker alone, while pretrain, supervised, evaluate or ablate is at
@@ -29,6 +29,7 @@ KINDS = ("pretrain", "supervised", "evaluate", "ablate")
 HOW = ("group", "stage", "worker")
 GRID = {"methods": ["moco"], "mixes": ["imix"], "seeds": [0, 1]}
 CHANGES = {
+    "recipe": {"segment": {"knn_every": 1000}},
     "ablations": {"run": ["controls"], "datasets": ["segment"], "seeds": [0]},
     "ablation": {"controls": {"augmentation": ["clean"], "methods": ["npair"]}},
 }
@@ -142,6 +143,7 @@ class Kills:
         else:
             os.kill(targets[0].number, signal.SIGKILL)
         self.fell[f"{how}, {kind}"] += 1
+        print(f"    kill {self.fell.total()}: {how} in {kind}, {len(before)} states", flush=True)
         return True
 
     def check(self) -> None:
@@ -174,13 +176,14 @@ def trained_seconds(folder: Path) -> dict[str, float]:
 def main() -> None:
     """Kill until there were enough kills, and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("kills", 28), ("seed", 0), ("epochs", 150), ("save-seconds", 0.5)):
+    for name, default in (("kills", 28), ("seed", 0), ("epochs", 60), ("save-seconds", 0.5)):
         parser.add_argument(f"--{name}", type=type(default), default=default)
     args = parser.parse_args()
     random.seed(args.seed)
     with tempfile.TemporaryDirectory() as temporary:
         one, two = (clones.clone(Path(temporary, name), args.epochs, GRID, CHANGES) for name in ("one", "two"))
         clones.run(one, "dvc", "repro")
+        print("the undisturbed run has ended", flush=True)
         expected, paths = clones.contents(one, clones.outs(one)), clones.outs(one)
         kills, studies = Kills(two, args.save_seconds), 0
         plan = [(kind, how) for kind in KINDS for how in HOW]
