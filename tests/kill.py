@@ -110,15 +110,18 @@ class Kills:
             )
 
     def run(self, kind: str = "", how: str = "") -> bool:
-        """Run until the end, or until a kill while a stage of this kind is at work; return whether it ended well."""
+        """Run until the end, or until a kill from the time on when a stage of this kind has workers.
+
+        Return whether it ended well.
+        """
         process, deadline = self.start(), 0.0
         while process.poll() is None:
-            time.sleep(0.002)
-            if kind and f"-m stages.{kind}" in self.current():
+            time.sleep(0.005)
+            if deadline or (kind and kind == self.current()):
                 found = session(process.pid)
-                # from when workers are there: before that, nothing is lost
-                deadline = deadline or (time.monotonic() + random.uniform(0, 3) if workers(found) else 0.0)
-                if deadline and time.monotonic() > deadline and self.kill(process.pid, found, kind, how):
+                if not deadline and workers(found):  # before that, there is nothing to lose
+                    deadline = time.monotonic() + random.uniform(0, 2)
+                if deadline and time.monotonic() > deadline and self.kill(process.pid, found, how):
                     break
         process.wait()
         while session(process.pid):  # workers whose stage was killed save and end
@@ -127,10 +130,10 @@ class Kills:
         return process.returncode == 0
 
     def current(self) -> str:
-        """Return the command that DVC started last."""
-        return self.log.read_text().rpartition("\n> ")[2].partition("\n")[0]
+        """Return the kind of the stage that DVC started last."""
+        return self.log.read_text().rpartition("Running stage '")[2].partition("@")[0]
 
-    def kill(self, leader: int, found: list[Process], kind: str, how: str) -> bool:
+    def kill(self, leader: int, found: list[Process], how: str) -> bool:
         """Kill; return False if what is to be killed is not there."""
         targets = {"group": found, "stage": stages(found), "worker": workers(found)}[how]
         if not targets:
@@ -142,8 +145,8 @@ class Kills:
             self.lost = max([self.lost, *(now - saved for saved, _ in before.values() if saved > self.began)])
         else:
             os.kill(targets[0].number, signal.SIGKILL)
-        self.fell[f"{how}, {kind}"] += 1
-        print(f"    kill {self.fell.total()}: {how} in {kind}, {len(before)} states", flush=True)
+        self.fell[f"{how} in {self.current()}"] += 1
+        print(f"    kill {self.fell.total()}: {how} in {self.current()}, {len(before)} states", flush=True)
         return True
 
     def check(self) -> None:
@@ -182,25 +185,25 @@ def main() -> None:
     random.seed(args.seed)
     with tempfile.TemporaryDirectory() as temporary:
         one, two = (clones.clone(Path(temporary, name), args.epochs, GRID, CHANGES) for name in ("one", "two"))
-        clones.run(one, "dvc", "repro")
-        print("the undisturbed run has ended", flush=True)
-        expected, paths = clones.contents(one, clones.outs(one)), clones.outs(one)
+        undisturbed = Kills(one, args.save_seconds).start()
         kills, studies = Kills(two, args.save_seconds), 0
-        plan = [(kind, how) for kind in KINDS for how in HOW]
         while kills.fell.total() < args.kills:
             kills.empty()
             for kind in KINDS:
-                for _ in range(3):
-                    how = min(HOW, key=lambda how: (kills.fell[f"{how}, {kind}"], random.random()))
-                    kills.run(kind, how)
+                for number in range(args.kills // len(KINDS)):
+                    kills.run(kind, HOW[number % len(HOW)])
             ended = kills.run() or kills.run()
             studies += 1
+            if undisturbed.wait():
+                sys.exit("the undisturbed run failed")
+            paths = clones.outs(one)
+            expected = clones.contents(one, paths)
             same = ended and clones.contents(two, clones.outs(two)) == expected and clones.outs(two) == paths
             kills.wrong += [] if same else ["other bytes than the undisturbed run's"]
             print(f"after {kills.fell.total()} kills: {'the same bytes' if same else 'DIFFERENT'}", flush=True)
         alone, killed = trained_seconds(one), trained_seconds(two)
-    for kind, how in plan:
-        print(f"    {kills.fell[f'{how}, {kind}']:3d} {how} killed in {kind}")
+    for what, count in sorted(kills.fell.items()):
+        print(f"    {count:3d} {what}")
     print(f"{kills.fell.total()} kills, {studies} studies, {len(expected)} files of {len(paths)} outs each")
     print(f"longest time since a save when all was killed: {kills.lost:.2f} s, of {args.save_seconds} s between saves")
     print(f"seconds of training on record: {sum(alone.values()):.1f} undisturbed, {sum(killed.values()):.1f} killed")

@@ -64,7 +64,8 @@ def _observe(stage: str, into: str) -> None:
     def path_noted(kind: str, raw: object) -> None:
         if isinstance(raw, str | os.PathLike):
             path = os.path.normpath(Path.cwd() / os.fspath(raw))
-            if path.startswith(f"{root}{os.sep}"):
+            # packages look for folders beside every entry of sys.path, of which one is the clone
+            if path.startswith(f"{root}{os.sep}") and os.path.lexists(path):
                 note(kind, os.path.relpath(path, root))
 
     def hook(event: str, args: tuple) -> None:
@@ -73,7 +74,7 @@ def _observe(stage: str, into: str) -> None:
             path_noted("written" if writes else "read", args[0])
         elif event in ("os.listdir", "os.scandir"):
             path_noted("read", args[0])
-        elif event in REMOVALS:
+        elif event in REMOVALS and args[1] in (-1, None):  # else relative to a folder that a removal itself is noted of
             path_noted("removed", args[0])
         elif event == "pickle.find_class":
             note("unpickled", f"{args[0]}.{args[1]}")
