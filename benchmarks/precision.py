@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 
 from benchmarks import cells, start
-from imix.dataset import Dataset, load, save
+from imix.dataset import Dataset, load
 from imix.pretraining import Training, run
 from imix.settings import merging
+from imix.sources import save
 
 SEEDS, EPOCHS = 4, 4
 

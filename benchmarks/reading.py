@@ -14,8 +14,8 @@ import numpy as np
 
 from benchmarks import peak
 from imix import plugins
-from imix.dataset import save
 from imix.datasets.spoken import COMMANDS, UNKNOWN
+from imix.sources import save
 
 BLOCK = 1 << 20
 CLIPS, HELD_OUT = 64_721, 6_800  # of Speech Commands v0.01; about so many in either list

@@ -271,13 +271,14 @@ def run(
     while training.epoch < training.settings.epochs:
         try:
             training.run_step()
+            now = time.monotonic()
+            training.seconds = before + now - began
+            stop = bool(signals)  # read once: one that comes during the save is for after the next step
+            if saves := stop or now - last >= save_seconds:
+                training.check_all()
         except UserError as error:
             raise UserError(f"{label}: {error}") from None
-        now = time.monotonic()
-        training.seconds = before + now - began
-        stop = bool(signals)  # read once: one that comes during the save is for after the next step
-        if stop or now - last >= save_seconds:
-            training.check_all()
+        if saves:
             save(*training.state())
             last = time.monotonic()
         if stop:

@@ -81,12 +81,12 @@ class Display:
         self.fresh = self.busy = 0.0
         self.together = 1  # pieces of work that ran side by side
         self.terminal = sys.stderr.isatty()
-        self.whole = self._bar(label, 0, count) if count > 1 and self.terminal else None
-        if self.whole is not None:  # tqdm would count what the store had as fast work
-            self.whole.bar_format = "{desc}: {n_fmt} of {total_fmt} done [{elapsed}{postfix}]"
+        # tqdm's own estimate would count what the store had as fast work
+        form = "{desc}: {n_fmt} of {total_fmt} done [{elapsed}{postfix}]"
+        self.whole = self._bar(label, 0, count, 0, form) if count > 1 and self.terminal else None
 
-    def _bar(self, label: str, position: int, total: int, done: int = 0) -> tqdm:
-        form = None if total else "{desc} [{elapsed}{postfix}]"
+    def _bar(self, label: str, position: int, total: int, done: int = 0, form: str | None = None) -> tqdm:
+        form = form if total else "{desc} [{elapsed}{postfix}]"
         return tqdm(
             total=total, initial=done, desc=label, unit="item", unit_scale=total > 9999, position=position, leave=False,
             bar_format=form, dynamic_ncols=True, file=sys.stderr,

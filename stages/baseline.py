@@ -1,7 +1,11 @@
-"""Evaluate raw inputs and an untrained encoder by the same probe: data/metrics/<dataset>/baseline/<kind>/<seed>.json."""
+"""Evaluate raw inputs and an untrained encoder by the same probe.
+
+Writes data/metrics/<dataset>/baseline/<kind>/<seed>.json and, for reports, the data set's card beside them.
+"""
 
 from imix import paths, running
 from imix.errors import exit_cleanly
+from imix.files import write_bytes
 from imix.settings import files
 from stages import announce, arguments
 
@@ -22,6 +26,8 @@ def main() -> None:
         for kind in ("raw", "untrained")
         for seed in asked["seeds"]
     ]
+    # with the data set's card, so that reports need nothing of data/<dataset>, which their deps could not name
+    write_bytes(target / "card.json", (paths.tensors(dataset) / "card.json").read_bytes())
     running.run(label, tasks, ["imix.jobs", f"imix.views.{asked['settings']['kind']}"])
 
 

@@ -15,7 +15,7 @@ FILES = results.Files(
     transfer=lambda source, cell, seed: paths.metrics(paths.Cell(*cell), source) / f"{seed}.json",
     settings=lambda cell: paths.SETTINGS / paths.Cell(*cell).path.with_suffix(".json"),
     evaluation=lambda dataset: paths.SETTINGS / dataset / "evaluate.json",
-    card=lambda dataset: paths.tensors(dataset) / "card.json",
+    card=lambda dataset: paths.baseline(dataset) / "card.json",
 )
 
 

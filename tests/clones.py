@@ -1,101 +1,219 @@
-"""Clones of this repository for scripts that run, kill and compare whole pipelines; collected by no test run."""
+"""Clones of this repository with small studies, for tests and scripts that run, kill and compare whole pipelines."""
 
-import csv
+import functools
 import hashlib
-import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tests import observe
+
 ROOT = Path(__file__).parents[1]
-FILES = ("params.yaml", "dvc.yaml", "README.md", ".gitignore", ".dvcignore")
-ENVIRONMENT = os.environ | {
+FILES = ("params.yaml", "dvc.yaml", "README.md", ".gitignore", ".gitattributes", ".dvcignore", "data/README.md")
+OUR_OWN = {key: value for key, value in os.environ.items() if not key.startswith(("IMIX_", "DVC_"))}
+ENVIRONMENT = OUR_OWN | {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    "IMIX_THREADS": os.environ.get("IMIX_THREADS", "1"),
-    "IMIX_RESUME": ".resume",
+    "OMP_NUM_THREADS": "1",
+    "IMIX_DEVICE": "cpu",
+    "DVC_NO_ANALYTICS": "1",
+}
+# one small table, and trainings of a second
+PROBE = {"rates": [1, 10], "epochs": 4, "milestones": [], "neighbours": 5, "copies": 0}
+SMALL = {
+    "name": "clone", "datasets": ["segment"], "augmentation": ["clean"], "methods": ["npair", "moco"],
+    "mixes": ["none", "imix"], "supervised": ["none"], "seeds": [0],
+}  # fmt: skip
+# every kind of stage, with two data sets of one domain
+STUDY = {"datasets": ["segment", "other"], "methods": ["moco"]}
+STUDY_CHANGES = {
+    "data": {"other": {"like": "segment", "rows": {"train": 300, "test": 100, "seed": 1}}},
+    "recipe": {"other": {"like": "segment", "epochs": 1}, "segment": {"moco": {"imix": {"temperature": 0.1}}}},
+    "transfer": {"pairs": [{"pretrained_on": "segment", "probed_on": "other"}]},
+    "ablations": {"run": ["contrast"], "datasets": ["segment"]},
+    "ablation": {"contrast": {"augmentation": ["clean"]}},
 }
 
 
+def merged(block: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge nested changes into a block, in place, and return it."""
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(block.get(key), dict):
+            merged(block[key], value)
+        else:
+            block[key] = value
+    return block
+
+
+def small(params: dict[str, Any], epochs: int, grid: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Cut params.yaml's content down to a small study, in place: few epochs, a short probe, no ablations."""
+    params["grid"] = SMALL | dict(grid or {})
+    params["ablations"] = {"run": [], "datasets": params["grid"]["datasets"], "seeds": params["grid"]["seeds"][:1]}
+    params["transfer"], params["projection"] = {"pairs": []}, {"rows": 50, "perplexity": 5.0, "seed": 0}
+    for name in params["grid"]["datasets"]:
+        if "like" not in (recipe := params["recipe"].setdefault(name, {})):
+            _shorten(recipe, epochs)
+            recipe |= {"epochs": epochs, "warmup_epochs": 0, "knn_every": 1, "probe": PROBE}
+    return params
+
+
+def _shorten(block: dict[str, Any], epochs: int) -> None:
+    for key, value in block.items():
+        if isinstance(value, dict) and key != "probe":
+            _shorten(value, epochs)
+        elif key in ("epochs", "warmup_epochs"):
+            block[key] = epochs if key == "epochs" else 0
+
+
 def clone(
-    folder: Path,
-    grid: dict[str, Any],
-    epochs: int | None = None,
-    ablations: dict[str, Any] | None = None,
-    data: dict[str, Any] | None = None,
+    folder: Path, epochs: int, grid: Mapping[str, Any] | None = None, changes: Mapping[str, Any] | None = None
 ) -> Path:
-    """The code and settings in a repository of their own: another grid, shorter trainings, other ablations, less data."""
+    """Make a repository of the code and a small study in it.
+
+    Args:
+        epochs: of every training. grid: what differs from `SMALL`. changes: nested, to the rest of params.yaml.
+    """
+    params = small(yaml.safe_load((ROOT / "params.yaml").read_text()), epochs, grid)
+    return committed(folder, pruned(merged(params, changes or {})))
+
+
+def pruned(params: dict[str, Any], *others: str) -> dict[str, Any]:
+    """Leave the data sets of the grid and ``others``, in place: checking all would take most of the tests' time."""
+    for block in ("data", "recipe"):
+        kept = dict.fromkeys((*params["grid"]["datasets"], *others))
+        kept |= dict.fromkeys(like for name in kept if (like := params[block][name].get("like")))
+        params[block] = {name: params[block][name] for name in kept}
+    return params
+
+
+def committed(folder: Path, params: dict[str, Any] | None = None) -> Path:
+    """Make a repository of the code as it is here, with other parameters if there are any."""
     for name in ("imix", "stages"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in FILES:
-        shutil.copy(ROOT / name, folder / name)
-    params = yaml.safe_load((folder / "params.yaml").read_text())
-    params["grid"] |= {"name": "clone"} | grid
-    params["projection"]["rows"], params["projection"]["perplexity"], params["transfer"]["pairs"] = 50, 5.0, []
-    params["ablations"] = {"run": [], "datasets": params["grid"]["datasets"], "seeds": [0]} | (ablations or {})
-    for name, changes in (data or {}).items():
-        params["data"][name] |= changes
-    if epochs is not None:
-        params["pretrain"]["warmup_epochs"] = 0
-        for dataset in params["grid"]["datasets"]:
-            params["recipe"][dataset].pop("warmup_epochs", None)
-            for mixes in params["cell"][dataset].values():
-                for cell in mixes.values():
-                    cell.pop("warmup_epochs", None)
-                    cell["epochs"] = epochs
-    (folder / "params.yaml").write_text(json.dumps(params))  # which is YAML, and has no aliases
+        if (ROOT / name).exists():
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    if params:
+        write_params(folder, params)
     git(folder, "init", "-q")
-    run(folder, "dvc", "init", "-q")
-    run(folder, "dvc", "config", "core.analytics", "false")
+    for key, value in (("name", "test"), ("email", "test@example.org")):
+        git(folder, "config", f"user.{key}", value)
+    shutil.copytree(ROOT / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache", "config.local"))
     git(folder, "add", "-A")
     git(folder, "commit", "-qm", "clone")
     return folder
 
 
-def git(folder: Path, *command: str) -> None:
-    """Run git, as somebody."""
-    run(folder, "git", "-c", "user.name=test", "-c", "user.email=test@example.org", *command)
+@functools.cache
+def studied(folder: Path) -> tuple[Path, set[str]]:
+    """Run `STUDY` once per test session, observed, and commit; return the clone and the stages that ran.
+
+    Args:
+        folder: where the clone is made, and ``observed`` beside it, with the notes of `tests.observe`.
+    """
+    made = clone(folder / "clone", 2, STUDY, STUDY_CHANGES)
+    variables = observe.install(folder / "observed")
+    variables["PYTHONPATH"] = f"{made}{os.pathsep}{variables['PYTHONPATH']}"
+    ran = stages_run(run(made, "dvc", "repro", **variables))
+    git(made, "add", "-A")
+    git(made, "commit", "-qm", "study")
+    return made, ran
 
 
-def run(folder: Path, *command: str, **environment: str) -> str:
-    """Run a command to its successful end; what it said."""
-    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT | environment, capture_output=True, text=True)
-    if done.returncode:
+def restore(folder: Path) -> None:
+    """Put a clone's files and outs back to its last commit."""
+    git(folder, "checkout", "-q", ".")
+    git(folder, "clean", "-fdq", "imix", "stages")
+    run(folder, "dvc", "checkout", "-q", "--force")
+
+
+def read_params(folder: Path) -> dict[str, Any]:
+    """Return the content of a clone's params.yaml."""
+    return yaml.safe_load((folder / "params.yaml").read_text())
+
+
+def write_params(folder: Path, params: dict[str, Any]) -> None:
+    """Write a clone's params.yaml, without YAML's aliases, which DVC's ``-S`` does not follow."""
+    content = yaml.safe_dump(json.loads(json.dumps(params)), sort_keys=False)
+    (folder / "params.yaml").write_text(content)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Return the environment of a clone's commands: its own code is imported, no other installed tree's."""
+    return ENVIRONMENT | {"PYTHONPATH": str(folder)}
+
+
+def git(folder: Path, *command: str) -> str:
+    """Run git."""
+    return run(folder, "git", *command)
+
+
+def run(folder: Path, *command: str, code: int = 0, **variables: str) -> str:
+    """Run a command in a clone and return what it printed.
+
+    Raises:
+        RuntimeError: it ended with another exit code.
+    """
+    done = subprocess.run(
+        command, cwd=folder, env=environment(folder) | variables, capture_output=True, text=True, check=False
+    )
+    if done.returncode != code:
         raise RuntimeError(f"{command} in {folder} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done.stdout + done.stderr
 
 
-def stage(folder: Path, name: str, **identity: Any) -> list[str]:
-    """The command of a stage."""
-    return [sys.executable, "-m", f"stages.{name}", *(word for key, value in identity.items() for word in (f"--{key}", str(value)))]
+def stages_run(said: str) -> set[str]:
+    """Return the stages that `dvc repro` ran, by what it printed; those taken from its run-cache are none."""
+    return {line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage")}
+
+
+def stages_restored(said: str) -> set[str]:
+    """Return the stages that `dvc repro` took from its run-cache, by what it printed."""
+    return {line.split("'")[1] for line in said.splitlines() if line.startswith("Stage") and "is cached" in line}
+
+
+def kill_session(leader: int) -> None:
+    """Kill the process group of a process that leads a session, and wait until the session is empty."""
+    os.killpg(leader, signal.SIGKILL)
+    while any(_session(path) == leader for path in Path("/proc").iterdir() if path.name.isdecimal()):
+        time.sleep(0.01)
+
+
+def _session(process: Path) -> int:
+    """Return the session of a living process, by its folder in /proc; 0 if it has ended."""
+    try:
+        state, _, _, session = (process / "stat").read_text().rpartition(")")[2].split()[:4]
+    except OSError:
+        return 0
+    return 0 if state == "Z" else int(session)
+
+
+def trainings(folder: Path) -> set[str]:
+    """Return the keys of the finished trainings in a clone's store."""
+    return {path.parent.name for path in (folder / ".imix/trainings").glob("*/result.json")}
 
 
 def outs(folder: Path) -> dict[str, str]:
-    """All outs that dvc.lock names, with their hashes there."""
+    """Return the outs in dvc.lock, with their hashes there."""
     lock = yaml.safe_load((folder / "dvc.lock").read_text())
     return {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage.get("outs", [])}
 
 
 def contents(folder: Path, paths: Iterable[str]) -> dict[str, str]:
-    """SHA-256 of every file of these outs, what `timeless` leaves of it."""
-    files = [file for path in paths for file in ([folder / path] if (folder / path).is_file() else (folder / path).rglob("*"))]
-    return {str(f.relative_to(folder)): hashlib.sha256(timeless(f)).hexdigest() for f in files if f.is_file() and f.suffix != ".tmp"}
-
-
-def timeless(file: Path) -> bytes:
-    """A file's content without the only thing that two equal runs differ in: how many seconds a training took, and the commit."""
-    content = file.read_bytes()
-    if file.suffix == ".json":
-        record = json.loads(content)
-        if "seconds" in record and "git" in record:
-            return json.dumps(record | {"seconds": 0, "git": ""}).encode()
-    if file.suffix == ".csv" and b"train_seconds" in content:
-        rows = list(csv.DictReader(io.StringIO(content.decode())))
-        return json.dumps([{key: value for key, value in row.items() if key != "train_seconds"} for row in rows]).encode()
-    return content
+    """Return the SHA-256 of every file of some outs."""
+    found = [folder / path for path in paths]
+    files = [file for path in found for file in ([path] if path.is_file() else path.rglob("*"))]
+    return {
+        file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+        if file.is_file()
+    }

@@ -1,172 +1,133 @@
-"""What dvc.yaml declares of a stage is what the stage reads: files, settings, code; and what becomes stale is what reads."""
+"""What dvc.yaml declares of a stage is what the stage reads; and what becomes stale is what reads it."""
 
 import copy
 import json
-import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from pydantic import ValidationError
 
-from imix import settings
-from imix.errors import UserError
+from imix import identity, paths
+from imix.settings import loading, resolved
+from tests import clones, observe
 from tests.conftest import ROOT
 
-GRID = {"name": "tiny", "datasets": ["segment", "spoken", "one", "two"], "methods": ["moco"], "mixes": ["imix"], "seeds": [0]}
-# Code that every stage imports and that none names, each with the reason why a change of it need not rerun anything
-EXEMPT = {
+# What a stage opens that is no dep of it, with the reason
+OPENED = {
+    ".imix": "the store: an entry is named by all that its content depends on",
+    ".git": "the commit of a record, which is no output",
+    "dvc.yaml": "git looks for changes",
+}
+# Code that workers import and that no fingerprint of theirs has, with the reason why a change of it need not run them
+# again; `identity.WITHOUT_EFFECT` besides
+UNCOUNTED = {
     "imix/__init__.py": "names only",
     "stages/__init__.py": "command lines, and what is printed",
-    "imix/errors.py": "how a command ends",
-    "imix/files.py": "how and where a file is written, not what is in it: DVC does not find an out elsewhere",
-    "imix/progress.py": "what is printed",
-    "imix/resuming.py": "evaluations remove finished trainings' states with it; a dep of trainings",
-    "imix/settings": "the schema: every value that decides a result stands, resolved, in what the stage reads of data/settings",
+    "imix/encoders/__init__.py": "a docstring",
+    "imix/methods/__init__.py": "a docstring",
+    "imix/views/__init__.py": "a docstring",
+    "imix/checkpoints.py": "how weights are put into a file, which has a checksum of them",
+    "imix/jobs.py": "hashed beside the fingerprint: `resolved` adds it to every stage",
+    "imix/pretraining.py": "of evaluations, which import it with imix.jobs and train nothing",
+    "imix/mixing.py": "the same",
+    "imix/evaluation.py": "of trainings, which import it with imix.jobs and evaluate nothing",
+    "imix/runtime.py": "of evaluations: device and threads, which the store's keys have",
 }
-
-
-# What else a stage opens that is no dep of its own
-OPENED = {
-    ("report", "README.md"): "rewritten in place between two marks; no result is read from it",
-}
-
-
-def tiny() -> dict:
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["pretrain"]["warmup_epochs"] = 0
-    params["data"]["spoken"]["source"]["voices"] = {"train": 3, "validation": 1, "test": 1}
-    params["data"]["spoken"]["source"]["words"] = 14
-    for name, seed in (("one", 1), ("two", 2)):
-        rows = {"train": 60, "validation": 0.5, "test": 60, "canvas": 28, "seed": seed}
-        params["data"][name] = {"source": {"name": "mnist"}, "rows": rows}
-    for name in GRID["datasets"]:
-        like = name if name in ("segment", "spoken") else "mnist"
-        for block in ("recipe", "probe"):
-            params[block][name] = json.loads(json.dumps(params[block][like]))
-        params["recipe"][name] |= {"batch_size": 16, "warmup_epochs": 0}
-        params["probe"][name] |= {"epochs": 1, "milestones": [], "rates": [1]}
-        cells = params["cell"][like]
-        chosen = {"moco": "imix", "supervised": "none"}
-        params["cell"][name] = {method: {mix: cells[method][mix] | {"epochs": 1}} for method, mix in chosen.items()}
-    params["grid"] = GRID
-    params["transfer"]["pairs"] = [{"pretrained_on": "one", "probed_on": "two"}]
-    params["projection"] |= {"rows": 50, "perplexity": 5}
-    params["ablation"] = {"mixing": params["ablation"]["mixing"] | {"methods": ["moco"], "values": {"one": {"alpha": 1.0}}}}
-    params["ablations"] = {"run": ["mixing"], "datasets": ["segment"], "seeds": [0]}
-    return params
+WORKERS = ("pretrain", "supervised", "evaluate", "transfer", "baseline", "ablate")
 
 
 class Graph:
-    """The stages as DVC resolves them: deps, outs and commands by name."""
+    """The stages as DVC resolves them: deps and outs by stage."""
 
     def __init__(self, folder: Path) -> None:
         from dvc.repo import Repo
 
-        stages = list(Repo.init(str(folder), no_scm=True).index.stages)
-        self.commands = {stage.name: stage.cmd for stage in stages}
-        self.deps = {stage.name: {Path(dep.fs_path).relative_to(folder).as_posix() for dep in stage.deps} for stage in stages}
-        self.modules = {**settings.CODE, "supervised": settings.CODE["pretrain"], "transfer": settings.CODE["evaluate"]}
-        self.outs = {stage.name: {Path(out.fs_path).relative_to(folder).as_posix() for out in stage.outs} for stage in stages}
-
-    def order(self) -> list[str]:
-        """The stages, each after those that make its deps."""
-        left, order = set(self.deps), []
-        while left:
-            awaited = {out for name in left for out in self.outs[name]}
-            ready = sorted(
-                name for name in left if not any(touches(dep, out) for dep in self.deps[name] for out in awaited - self.outs[name])
-            )
-            assert ready
-            order, left = order + ready, left - set(ready)
-        return order
-
-    def code(self, name: str) -> set[str]:
-        """The code that a stage depends on, itself or by way of its file of settings."""
-        deps = self.deps[name].union(self.modules.get(name.split("@")[0], ()))
-        return {dep for dep in deps if dep.startswith(("imix/", "stages/"))}
+        with Repo(str(folder)) as repo:
+            stages = list(repo.index.stages)
+        self.deps = {stage.name: {dep.def_path for dep in stage.deps} for stage in stages}
+        self.outs = {stage.name: {out.def_path for out in stage.outs} for stage in stages}
 
     def readers(self, files: set[str]) -> set[str]:
-        """The stages that depend on one of these files, but for the reports, which depend on everything."""
-        return {name for name, deps in self.deps.items() if any(within(f, d) for f in files for d in deps) and "report" not in name}
+        """Return the stages that depend on one of these files, but for `settings`."""
+        found = {name for name, deps in self.deps.items() if any(within(f, d) for f in files for d in deps)}
+        return found - {"settings"}
 
 
 def within(path: str, folder: str) -> bool:
     return Path(path).is_relative_to(folder)
 
 
-def touches(one: str, other: str) -> bool:
-    return within(one, other) or within(other, one)
-
-
-def clone(folder: Path, params: dict, *names: str) -> Path:
-    for name in names:
-        copied = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copied(ROOT / name, folder / name)
-    (folder / "params.yaml").write_text(json.dumps(params))  # no aliases
-    return folder
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return clones.studied(tmp_path_factory.getbasetemp() / "study")[0]
 
 
 @pytest.fixture(scope="module")
-def graph(tmp_path_factory):
-    return Graph(clone(tmp_path_factory.mktemp("graph"), tiny(), "dvc.yaml"))
+def graph(study):
+    return Graph(study)
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory, environment, graph):
-    """What each stage opened and imported when it ran on a tiny grid."""
-    folder = clone(tmp_path_factory.mktemp("observed"), tiny(), "dvc.yaml", "README.md", "imix", "stages")
-    order = graph.order()
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tests/observe.py"), "seen.json"],
-        input="\n".join(json.dumps(shlex.split(graph.commands[name])[2:]) for name in order),
-        cwd=folder,
-        env=environment | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "IMIX_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return dict(zip(order, json.loads((folder / "seen.json").read_text()), strict=True))
+def seen(study):
+    return observe.read(study.parent / "observed")
 
 
-def undeclared(graph: Graph, seen: dict) -> set[tuple[str, str]]:
-    """Files that a stage opened, or folders that it listed, that are no deps of its."""
+def undeclared(graph, seen):
+    """Return files that a stage opened, or folders that it listed, that are no deps of it."""
     return {
         (name, path)
         for name, notes in seen.items()
-        for path in notes["read"]
-        if not path.endswith((".py", ".pyc"))
-        and Path(path).parts[:1] not in ((), ("imix",), ("stages",))  # Python's own search for modules
-        and not within(path, ".resume")  # a state is named by all that it depends on
-        and not any(within(path, place) for place in graph.deps[name] | graph.outs[name])
-        and (name.split("@")[0], path) not in OPENED
+        for path in notes.read
+        if Path(path).parts[0] not in ("imix", "stages")  # Python's search for modules; `uncounted` checks them
+        and not any(within(path, place) for place in {*graph.deps[name], *graph.outs[name], *OPENED})
+        and not any(within(out, path) for out in graph.outs[name])  # a folder that is made
     }
 
 
-def unread(graph: Graph, seen: dict) -> set[tuple[str, str]]:
-    """Deps that a stage did not open; of code, that it did not import."""
-    found = set()
-    for name in seen:
-        for dep in graph.deps[name] | graph.code(name):
-            is_code = dep.startswith(("imix/", "stages/")) and name != "settings"  # which reads what it fingerprints
-            # one data set needs its own module of these folders; whether the kind of stage needs any is asked of all data sets
-            like = [other for other in seen if other.split("@")[0] == name.split("@")[0]] if is_code and not dep.endswith(".py") else [name]
-            if not any(within(path, dep) for other in like for path in seen[other]["modules" if is_code else "read"]):
-                found.add((name, dep))
-    return found
+def unread(graph, seen):
+    """Return deps that a stage did not open, but for an ablation that does not run on a data set."""
+    return {
+        (name, dep)
+        for name, deps in graph.deps.items()
+        for dep in deps
+        if (name, dep) != ("ablate@contrast-other", "data/other/tensors")
+        if not any(within(path, dep) for path in seen[name].read | seen[name].modules())
+    }
 
 
-def foreign(graph: Graph, seen: dict) -> set[tuple[str, str]]:
-    """Code of the project that a stage imported and that is not among its deps."""
+def counted(name):
+    """Return the code in the fingerprints that the settings of a stage with workers hold."""
+    kind = name.split("@")[0]
+    modules = ["imix.views.tabular"]
+    if kind in ("pretrain", "supervised", "ablate"):
+        modules += ["imix.pretraining", f"imix.methods.{'supervised' if kind == 'supervised' else 'moco'}"]
+    if kind != "pretrain":
+        modules.append("imix.evaluation")
+    script = "evaluate" if kind == "transfer" else "pretrain" if kind == "supervised" else kind
+    scripts = {f"stages/{script}.py", *(["stages/evaluate.py"] if kind == "supervised" else [])}
+    return {path.relative_to(ROOT).as_posix() for path in identity.closure(modules)} | scripts
+
+
+def without_effect(path):
+    return any(within(path.removesuffix(".py"), name.replace(".", "/")) for name in identity.WITHOUT_EFFECT - {"imix"})
+
+
+def uncounted(seen):
+    """Return code that stages with workers imported and that none of their fingerprints has."""
     return {
         (name, path)
         for name, notes in seen.items()
-        for path in notes["modules"]
-        if not any(within(path, dep) for dep in graph.code(name)) and not any(within(path, place) for place in EXEMPT)
+        if name.split("@")[0] in WORKERS
+        for path in notes.modules() - counted(name)
+        if not without_effect(path) and path not in UNCOUNTED
     }
+
+
+def test_every_stage_was_seen(graph, seen):
+    assert set(seen) == set(graph.deps)
+    kinds = {name.split("@")[0] for name in seen}
+    assert kinds == set(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
 
 
 def test_what_is_read_is_declared(graph, seen):
@@ -177,214 +138,219 @@ def test_what_is_declared_is_read(graph, seen):
     assert unread(graph, seen) == set()
 
 
-def test_code_that_is_imported_is_declared(graph, seen):
-    assert foreign(graph, seen) == set()
+def test_outs_are_written_and_nothing_else(graph, seen):
+    """But for the store, and a report's costs, which are no outs as they name seconds."""
+    for name, notes in seen.items():
+        for path in notes.written | notes.removed:
+            if Path(path).name.endswith((".tmp", ".pyc")) or ".pyc." in path or within(path, ".imix"):
+                continue  # temporary files beside their place
+            assert any(within(path, out) for out in graph.outs[name]), (name, path)
+        for out in graph.outs[name]:
+            beside = f"{Path(out).parent.as_posix()}/.{Path(out).name}."
+            assert any(within(path, out) or path.startswith(beside) for path in notes.written), (name, out)
 
 
-def test_every_exemption_is_needed(graph, seen):
-    modules = {path for notes in seen.values() for path in notes["modules"]}
-    assert all(any(within(path, place) for path in modules) for place in EXEMPT)
-    assert all(any(path in seen[name]["read"] for name in seen if name.split("@")[0] == kind) for kind, path in OPENED)
+def test_code_that_workers_import_is_fingerprinted(seen):
+    assert uncounted(seen) == set()
 
 
-def test_every_kind_of_stage_was_seen(graph, seen):
-    kinds = {name.split("@")[0] for name in seen}
-    assert kinds == set(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
+def test_code_that_is_fingerprinted_is_imported(seen):
+    for name, notes in seen.items():
+        if name.split("@")[0] in WORKERS and name != "ablate@contrast-other":  # which runs nothing
+            assert counted(name) <= notes.modules(), name
+
+
+def test_every_exemption_is_needed(seen):
+    modules = set().union(*(notes.modules() for name, notes in seen.items() if name.split("@")[0] in WORKERS))
+    assert set(UNCOUNTED) <= modules
+
+
+def test_nothing_from_outside_is_unpickled(seen):
+    """Workers unpickle what the stage that started them sends: names, paths, numbers."""
+    allowed = ("multiprocessing.", "imix.running.", "imix.paths.Cell", "pathlib.")
+    classes = set().union(*(notes.unpickled for notes in seen.values()))
+    assert not {name for name in classes if not name.startswith(allowed)}
 
 
 @pytest.mark.parametrize(
     "stage,dep,guard",
     [
-        ("evaluate@segment-moco-imix", "data/settings/segment/evaluate.json", undeclared),
-        ("pretrain@spoken-moco-imix-0", "data/settings/spoken/moco/imix.json", undeclared),
-        ("preprocess@one", "data/settings/one/source.json", undeclared),
-        ("transfer@pair0-moco-imix", "data/encoders/one/moco/imix", undeclared),
+        ("evaluate@segment-clean-moco-imix", "data/settings/segment/evaluate.json", undeclared),
+        ("pretrain@other-clean-moco-none", "data/settings/other/clean/moco/none.json", undeclared),
+        ("transfer@pair0-clean-moco-imix", "data/encoders/segment/clean/moco/imix", undeclared),
+        ("preprocess@segment", "data/settings/segment/source.json", undeclared),
         ("settings", "params.yaml", undeclared),
-        ("report@tiny", "data/settings/transfer.json", undeclared),
-        ("preprocess@spoken", "imix/views", foreign),
-        ("project@segment", "imix/reporting", foreign),
-        ("settings", "stages/settings.py", foreign),
-        ("transfer@pair0-moco-imix", "data/settings/two/evaluate.json", undeclared),
-        ("ablate@mixing-segment-0", "data/ablations/settings/mixing/segment.json", undeclared),
+        ("report@clone", "data/settings", undeclared),
+        ("project@segment", "data/encoders/segment", undeclared),
+        ("ablate@contrast-segment", "data/settings/ablations/contrast/segment.json", undeclared),
+        ("evaluate@segment-clean-moco-imix", "data/settings/segment/rows.json", unread),
+        ("evaluate@segment-clean-moco-imix", "data/settings/segment/baseline.json", unread),
+        ("fetch@other", "data/settings/other/rows.json", unread),
+        ("pretrain@other-clean-moco-none", "imix/reporting", unread),
     ],
 )
-def test_the_guard_sees_a_dep_that_is_missing(graph, seen, stage, dep, guard):
-    less = copy.copy(graph)
-    less.deps = {name: deps - {dep} if name == stage else deps for name, deps in graph.deps.items()}
-    assert less.deps != graph.deps and guard(less, seen)
-
-
-@pytest.mark.parametrize(
-    "stage,dep",
-    [
-        ("evaluate@segment-moco-imix", "data/settings/segment/rows.json"),
-        ("evaluate@segment-moco-imix", "data/settings/segment/baseline.json"),
-        ("fetch@one", "data/settings/one/rows.json"),
-        ("settings", "imix/progress.py"),
-        ("baseline@one", "stages/evaluate.py"),
-        ("report@tiny", "data/settings/projection.json"),
-    ],
-)
-def test_the_guard_sees_a_dep_too_many(graph, seen, stage, dep):
-    more = copy.copy(graph)
-    more.deps = {name: deps | {dep} if name == stage else deps for name, deps in graph.deps.items()}
-    assert unread(more, seen)
-
-
-@pytest.mark.parametrize(
-    "kind,module,guard",
-    [
-        ("pretrain", "imix/objectives.py", foreign),
-        ("supervised", "imix/methods.py", foreign),
-        ("evaluate", "imix/features.py", foreign),
-        ("transfer", "stages/evaluate.py", foreign),
-        ("baseline", "imix/views", foreign),
-        ("ablate", "imix/evaluation.py", foreign),
-        ("evaluate", "stages/baseline.py", unread),
-        ("baseline", "imix/methods.py", unread),
-    ],
-)
-def test_the_guard_sees_a_module_that_is_not_fingerprinted_or_too_many(graph, seen, kind, module, guard):
+def test_the_guard_sees_a_dep_too_few_or_too_many(graph, seen, stage, dep, guard):
     other = copy.copy(graph)
-    other.modules = graph.modules | {kind: set(graph.modules[kind]) ^ {module}}
+    other.deps = {name: deps ^ {dep} if name == stage else deps for name, deps in graph.deps.items()}
     assert guard(other, seen)
 
 
-def test_what_is_fingerprinted_is_declared(graph):
-    """A change of any of it runs `settings`, which tells the stages of the grid."""
-    own = {"params.yaml", "stages/settings.py", "imix/settings"}
-    assert graph.deps["settings"] == own.union(*settings.CODE.values())
+# --- what becomes stale: the files of settings that change, and the stages that depend on them
 
 
-# --- for every leaf of params.yaml, what becomes stale is what reads it
-
-DATASETS, METHODS, MIXES = ["segment", "cifar10_small"], ["npair", "moco", "byol"], ["none", "imix"]
-ASKED = ["model_size", "data_size", "contrast", "supervised", "augmentation"]
-REAL = yaml.safe_load((ROOT / "params.yaml").read_text())
-
-
-def study() -> dict:
-    params = copy.deepcopy(REAL)
-    params["grid"] = {"name": "study", "datasets": DATASETS, "methods": METHODS, "mixes": MIXES, "seeds": [0]}
-    params["ablations"] = {"run": ASKED, "datasets": ["segment"], "seeds": [0]}
-    return params
-
-
-def leaves(block, path=()):
-    if not isinstance(block, dict) or not block:
-        return [path]
-    return [leaf for key, value in block.items() for leaf in leaves(value, (*path, key))]
-
-
-def at(params: dict, path: tuple) -> dict:
-    for key in path[:-1]:
-        params = params[key]
-    return params
-
-
-def others(value: object) -> list:
-    """Other values that may stand in the place of one, the likeliest first."""
-    if isinstance(value, bool):
-        return [not value]
-    if isinstance(value, int):
-        return [value + 1, value - 1, 2 * value, value // 2, 34, 1]
-    if isinstance(value, float):
-        return [value / 2, value + 0.01, value * 2, 0.1, 1.0]
-    if isinstance(value, str):
-        words = "x0.25 x3 mlpbn mlpbn1 own batch first both neither input hidden float32 bfloat16 cosine step train all rows epochs "
-        words += "alpha parameters none cifar10 cifar100 mnist segment"
-        return [other for other in (*words.split(), value + "?", "md5:" + "0" * 32) if other != value]
-    if isinstance(value, list):
-        changes = [value[:-1], value[1:], *([[*value[:-1], other] for other in others(value[-1])] if value else [])]
-        return [other for other in changes if other != value] + [["segment"], ["imix"], ["byol"], ["npair"], [300]]
-    return [1000, "official"] if value is None else [{"weight_decay": 0.5}]
-
-
-def checked(params: dict) -> dict[str, dict] | None:
-    """The files of data/settings, or None if the grid's settings are refused; what the grid does not use is not looked at."""
+def files(params, root=None):
+    """Return the content of every file that `settings` would write, with the code below ``root``."""
+    before = identity.ROOT
+    identity.fingerprint.cache_clear()
     try:
-        return {path.as_posix(): content for path, content in settings.resolved(settings.Params.model_validate(params)).items()}
-    except (UserError, ValidationError):
-        return None
+        identity.ROOT = root or before
+        return {(paths.SETTINGS / path).as_posix(): content for path, content in resolved.resolved(params).items()}
+    finally:
+        identity.ROOT = before
+        identity.fingerprint.cache_clear()
 
 
-def over(layer: object, keys: tuple) -> bool:
-    """Whether a layer, or the change of an ablation, sets what stands at ``keys`` to something else."""
-    for depth, key in enumerate(keys):
-        if not isinstance(layer, dict) or key not in layer:
-            return depth > 0 and not isinstance(layer, dict)
-        layer = layer[key]
-    return not isinstance(layer, dict) and not (isinstance(layer, str) and layer[0] == "x")
+def differ(before, after):
+    return {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
 
 
-def trainings(params: dict, layer: int, dataset: str, method: str, mix: str, keys: tuple) -> set[str]:
-    """The stages that train with what stands at ``keys`` of one of a cell's four layers."""
-    found = set()
-    for d in [dataset] if dataset else DATASETS:
-        for m in [method] if method else [*METHODS, "supervised"]:
-            for x in [mix] if mix else MIXES:
-                layers = [params["pretrain"], params["method"][m], params["recipe"][d], params["cell"][d][m].get(x, {})]
-                if any(keys[0] in later for later in layers[layer + 1 :]):
-                    continue
-                if d in DATASETS and m in METHODS and x in MIXES:
-                    found.add(f"pretrain@{d}-{m}-{x}-0")
-                if d in DATASETS and (m, x) == settings.SUPERVISED:
-                    found.add(f"supervised@{d}-0")
-                for name in ASKED if d == "segment" else []:
-                    block = params["ablation"][name]
-                    if m in block["methods"] and x in block["mixes"] and not all(over(v, keys) for v in block["values"].values()):
-                        found.add(f"ablate@{name}-{d}-0")
-    return found
+GRID = {"datasets": ["segment", "mnist"], "augmentation": ["augmented", "clean"], "methods": ["npair", "moco"]}
 
 
-def readers(params: dict, path: tuple) -> set[str]:
-    """The stages that need what stands at ``path``: said once more, by what each block means."""
-    block, *keys = path
-    grid, ablates = set(DATASETS), {f"ablate@{name}-segment-0" for name in ASKED}
-    judging = {f"evaluate@{keys[0]}-{m}-{x}" for m in METHODS for x in MIXES} | {f"baseline@{keys[0]}"}
-    judging |= ablates if keys[0] == "segment" else set()
-    if block == "sources":
-        mine = [d for d in DATASETS if params["data"][d]["source"]["name"] == keys[0]]
-        return {f"{stage}@{d}" for d in mine for stage in ("fetch", "preprocess")}
-    if block == "data":
-        stages = ("fetch", "preprocess") if keys[1] == "source" else ("preprocess",)
-        return {f"{stage}@{keys[0]}" for stage in stages if keys[0] in grid}
-    if block == "pretrain":
-        return trainings(params, 0, "", "", "", tuple(keys))
-    if block == "method":
-        return trainings(params, 1, "", keys[0], "", tuple(keys[1:]))
-    if block == "recipe" and keys[0] in grid:
-        return trainings(params, 2, keys[0], "", "", tuple(keys[1:])) | (judging if keys[1] in ("encoder", "views") else set())
-    if block == "cell" and keys[0] in grid and keys[2] in MIXES:
-        return trainings(params, 3, keys[0], keys[1], keys[2], tuple(keys[3:]))
-    if block == "probe" and keys[0] in grid:
-        return judging
-    if block == "ablation" and keys[-1] == "milestones":  # segment's cells have none to multiply
-        return set()
-    if block == "ablation":
-        return {f"ablate@{keys[0]}-segment-0"} & ablates
-    return {f"project@{d}" for d in DATASETS} if block in ("projection", "grid") else set()
+@pytest.fixture(scope="module")
+def raw():
+    params = clones.small(yaml.safe_load((ROOT / "params.yaml").read_text()), 2, GRID)
+    clones.merged(params, {"ablations": {"run": ["controls", "contrast"], "datasets": ["segment"]}})
+    return clones.pruned(params, "covtype")
 
 
-def test_for_every_leaf_what_becomes_stale_is_what_reads_it(tmp_path):
-    params = study()
-    graph, before = Graph(clone(tmp_path, params, "dvc.yaml")), checked(params)
-    assert before is not None
-    wrong, fixed = [], set()
-    for path in leaves(params):
-        where, value = at(params, path), at(params, path)[path[-1]]
-        for other in [other for other in others(value) if other != value]:
-            where[path[-1]] = other
-            if (after := checked(params)) is not None:
-                break
-        where[path[-1]] = value
-        if after is None:
-            fixed.add(path)
-            continue
-        stale = graph.readers({name for name in before.keys() & after.keys() if before[name] != after[name]})
-        if stale != readers(params, path):
-            wrong.append((path, value, other, stale ^ readers(params, path)))
-    assert not wrong, (len(wrong), wrong[:5])
-    # what cannot be another by itself: the kind of a block, or what must fit a neighbour
-    names = {"kind", "name", "schedule", "milestones", "groups", "symmetric", "pairs", "methods"}
-    assert len(fixed) <= 12 and {path[-1] for path in fixed} <= names, fixed
+@pytest.fixture(scope="module")
+def params(raw):
+    return loading.check(raw)
+
+
+@pytest.fixture(scope="module")
+def wide(raw, tmp_path_factory):
+    """DVC's graph and the settings of a study of two domains."""
+    folder = clones.committed(tmp_path_factory.mktemp("wide") / "clone", raw)
+    return Graph(folder), files(loading.check(raw)), folder
+
+
+def family(graph, *starts, but=()):
+    return {name for name in graph.deps if name.startswith(starts) and not any(word in name for word in but)}
+
+
+def everything_of(graph, *starts):
+    return family(graph, *starts) | family(graph, "report@")
+
+
+PROBED = ("evaluate@{}", "baseline@{}", "supervised@{}", "project@{}", "ablate@controls-{}", "ablate@contrast-{}")
+CHANGES = {
+    "recipe.segment.temperature": (0.3, ("pretrain@segment", "ablate@c"), ("mnist",)),
+    "recipe.segment.batch_size": (100, ("pretrain@segment", "supervised@segment", "ablate@c"), ("mnist",)),
+    "recipe.mnist.byol": ({}, (), ()),
+    "recipe.covtype.batch_size": (128, (), ()),
+    "recipe.segment.views.masking": (
+        [0.1, 0.1],
+        ("pretrain@segment", *(name.format("segment") for name in PROBED)),
+        ("mnist",),
+    ),
+    "recipe.mnist.probe": (
+        clones.PROBE | {"neighbours": 3},
+        tuple(name.format("mnist") for name in PROBED),
+        (),
+    ),
+    "data.segment.rows.seed": (1, ("preprocess@segment",), ()),
+    "data.covtype.rows.seed": (1, (), ()),
+    "projection.rows": (100, ("project@",), ()),
+    "grid.seeds": ([0, 1], ("pretrain@", "supervised@", "baseline@", "report_ablation@", "project@"), ()),
+    "ablations.seeds": ([0, 1], ("ablate@", "report_ablation@"), ()),
+    "ablation.controls.mixes": (["imix", "none"], ("ablate@controls-segment", "report_ablation@controls"), ()),
+    "defaults.ema": (0.9, (), ()),
+    "defaults.moco.contrast": ("own", ("pretrain@segment-augmented-moco-imix", "pretrain@segment-clean-moco-imix",
+        "pretrain@mnist-augmented-moco-imix", "pretrain@mnist-clean-moco-imix"), ()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_exactly_what_uses_a_parameter_becomes_stale(wide, raw, key):
+    graph, before, _ = wide
+    value, starts, but = CHANGES[key]
+    params = block = copy.deepcopy(raw)
+    *path, last = key.split(".")
+    for name in path:
+        block = block[name]
+    assert block.get(last) != value
+    block[last] = value
+    changed = differ(before, files(loading.check(params)))
+    found = {name for name in graph.readers(changed) if not name.startswith("report@")}
+    assert found == family(graph, *starts, but=but) if starts else not found
+    assert bool(changed) == any(name.startswith("report@") for name in graph.readers(changed))
+
+
+CODE = {
+    "imix/objectives.py": ("pretrain@", "supervised@", "evaluate@", "baseline@", "ablate@", "project@"),
+    "imix/mixing.py": ("pretrain@", "supervised@", "ablate@controls-segment", "ablate@contrast-segment"),
+    "imix/methods/npair.py": ("pretrain@segment-augmented-npair", "pretrain@segment-clean-npair",
+        "pretrain@mnist-augmented-npair", "pretrain@mnist-clean-npair", "ablate@controls-segment"),
+    "imix/methods/byol.py": (),
+    "imix/evaluation.py": ("supervised@", "evaluate@", "baseline@", "ablate@", "project@"),
+    "imix/views/image.py": ("fetch@mnist", "preprocess@mnist", "pretrain@mnist", "supervised@mnist", "evaluate@mnist",
+        "baseline@mnist", "ablate@controls-mnist", "ablate@contrast-mnist", "project@mnist"),
+    "imix/views/speech.py": (),
+    "imix/datasets/segment.py": ("fetch@segment", "preprocess@segment"),
+    "imix/datasets/cifar10.py": (),
+    "imix/errors.py": (),
+    "imix/store.py": (),
+    "imix/settings/merging.py": (),
+    "imix/reporting/tables.py": (),  # reports depend on these files themselves
+    "stages/pretrain.py": ("pretrain@", "supervised@"),
+    "stages/baseline.py": ("baseline@",),
+    "stages/ablate.py": ("ablate@",),
+    "imix/jobs.py": ("fetch@", "preprocess@", "pretrain@", "supervised@", "evaluate@", "baseline@", "ablate@",
+        "project@"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def edited(tmp_path_factory):
+    """A copy of the code that tests may change."""
+    folder = tmp_path_factory.mktemp("edited")
+    for name in ("imix", "stages"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+@pytest.mark.parametrize("module", CODE)
+def test_exactly_what_runs_a_module_becomes_stale(wide, params, edited, module):
+    graph, before, _ = wide
+    path = edited / module
+    text = path.read_text()
+    try:
+        path.write_text(text.replace('"""', '"""Another. ', 1) + "# a comment\n")
+        assert files(params, edited) == before
+        path.write_text(text + "\nCHANGED = 1\n")
+        changed = differ(before, files(params, edited))
+    finally:
+        path.write_text(text)
+    found = {name for name in graph.readers(changed) if not name.startswith("report@")}
+    assert found == (family(graph, *CODE[module]) if CODE[module] else set())
+
+
+def test_an_empty_list_of_ablations_or_supervised_mixes_has_no_stages(wide, raw):
+    folder = wide[2]
+    none = clones.merged(copy.deepcopy(raw), {"grid": {"supervised": []}, "ablations": {"run": []}})
+    loading.check(none)
+    clones.write_params(folder, none)
+    kinds = {name.split("@")[0] for name in Graph(folder).deps}
+    clones.write_params(folder, raw)
+    assert not kinds & {"supervised", "ablate", "report_ablation"} and {"pretrain", "report"} <= kinds
+
+
+def test_the_committed_parameters_run_on_any_one_data_set():
+    """With ``-S 'grid.datasets=[...]'`` alone; `transfer.pairs` is empty there."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for dataset in json.loads(json.dumps(params["grid"]["datasets"])):
+        changed = copy.deepcopy(params)
+        changed["grid"]["datasets"] = [dataset]
+        assert files(loading.check(changed))

@@ -1,6 +1,7 @@
 """The plan counts what trainings and evaluations really do, and leaves out what DVC and the store have."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from dvc.repo import Repo
 from torch.utils.flop_counter import FlopCounterMode
 
 from imix import __main__ as command
-from imix import dataset, domains, evaluation, identity, jobs, paths, plugins, pretraining, store
+from imix import domains, evaluation, identity, jobs, paths, plugins, pretraining, sources, store
 from imix.errors import UserError
 from imix.paths import Cell
 from imix.planning import costs, done, study, timing
@@ -57,11 +58,12 @@ def counted(params, cell, **changes):
     return settings, form, encoder, *costs.step(cell.method, settings, encoder, form.classes)
 
 
-def convolutions(width):
-    """(inputs, outputs, kernel, side of the output) of ResNet-10 behind a stem of stride 2, on 32 x 32 grey images."""
-    found = [(1, width, 3, 16), (width, width, 3, 16), (width, width, 3, 16)]
-    for stage, side in ((1, 8), (2, 4), (3, 2)):
-        small, large = width * 2 ** (stage - 1), width * 2**stage
+def convolutions(width, side, stride):
+    """(inputs, outputs, kernel, side of the output) of ResNet-10, on grey images."""
+    side = math.ceil(side / stride)
+    found = [(1, width, 3, side), (width, width, 3, side), (width, width, 3, side)]
+    for small in (width, 2 * width, 4 * width):
+        side, large = math.ceil(side / 2), 2 * small
         found += [(small, large, 3, side), (large, large, 3, side), (small, large, 1, side)]
     return found
 
@@ -72,14 +74,16 @@ def convolutions(width):
 def test_operations_of_a_resnet_step_by_hand(default, method, with_gradient, without):
     settings, form, encoder, operations, _ = counted(default, Cell("mnist", "augmented", method, "none"))
     size, width = settings.batch_size, settings.embedding
-    products = [a * b * k * k * side * side for a, b, k, side in convolutions(16)]
+    products = [
+        a * b * k * k * side * side for a, b, k, side in convolutions(16, form.shape[1], settings.encoder.stem_stride)
+    ]
     forward = 2 * sum(products)
     assert encoder.forward == forward and encoder.features == 128
     assert encoder.both == 3 * forward - 2 * products[0]  # nobody needs the gradient of the images
     head = 128 * form.classes if method == "supervised" else 128 * 128 + 128 * width
     head += 128 * width + 128 * width if method == "byol" else 0  # the predictor
     expected = size * with_gradient * (encoder.both + 6 * head) + size * without * (forward + 2 * 128 * (128 + width))
-    logits = {"npair": 3 * size, "moco": 2 * (size + 100)}.get(method, 0)  # keys, and a queue of 100, are constants
+    logits = {"npair": 3 * size, "moco": 2 * (size + getattr(settings, "queue", 0))}.get(method, 0)
     assert operations == expected + 2 * size * logits * width
 
 
@@ -246,12 +250,11 @@ def trained(tmp_path, monkeypatch):
     inputs = {name: rng.standard_normal((count, 18), np.float32) for name, count in counts.items()}
     labels = {name: np.arange(count) % form.classes for name, count in counts.items()}
     zeros, classes = np.zeros(18, np.float32), plugins.find("datasets", "segment").CLASSES
-    splits = dataset.Splits(inputs, labels, classes, zeros, zeros + 1, True, form.column_groups, 18)
-    dataset.save(splits, paths.tensors("segment"), "tabular", "noise", {})
+    splits = sources.Splits(inputs, labels, classes, zeros, zeros + 1, True, form.column_groups, 18)
+    sources.save(splits, paths.tensors("segment"), "tabular", "noise", {})
     cell = Cell("segment", "augmented", "npair", "none")
     block = resolved.resolved(params)[cell.path.with_suffix(".json")]
-    rows = dataset.load(paths.tensors("segment"), CPU)
-    jobs.trained(cell, json.loads(json.dumps(block["settings"])), block["code"]["training"], 0, rows, silent)
+    jobs.train(0, silent, cell, json.loads(json.dumps(block["settings"])), block["code"]["training"], 0)
     return params
 
 

@@ -1,6 +1,5 @@
-"""Nothing lost, nothing silently wrong: cells of every method and domain run twice, are killed, and execute no data."""
+"""Nothing lost, nothing of the user's removed, nothing executed that is data."""
 
-import json
 import re
 import signal
 import subprocess
@@ -9,94 +8,107 @@ import time
 
 import pytest
 import torch
-import yaml
 
-from imix import checkpoints
-from imix.datasets import check_checksums, write_checksums
+from imix import checkpoints, paths
+from imix.dataset import load
 from imix.errors import UserError
-from imix.planning import done
-from imix.settings import Domain, text
+from imix.settings import text
+from imix.sources import check_checksums, write_checksums
 from stages import arguments
 from tests import clones
 from tests.conftest import ROOT
-from tests.test_pretraining import dataset, new
 
-# every domain, every method
-CELLS = [("mnist", "npair", "imix"), ("segment", "moco", "imix"), ("spoken", "byol", "imix"), ("segment", "supervised", "none")]
-SMALL = {
-    "mnist": {"rows": {"train": 250, "validation": 0.2, "test": 50, "canvas": 28, "seed": 0}},
-    "spoken": {"source": {"name": "spoken", "seed": 0, "voices": {"train": 8, "validation": 2, "test": 2}, "words": 11}},
-}
-
-# all stages of all cells in one process, which loads torch once; every class that an unpickler looks up is written down
-DRIVER = """
-import json, runpy, sys
-from pathlib import Path
-sys.path.insert(0, "")
-looked_up = []
-sys.addaudithook(lambda event, args: looked_up.append(args) if event == "pickle.find_class" else None)
-def stage(name, **identity):
-    sys.argv = [name, *(word for key, value in identity.items() for word in (f"--{key}", str(value)))]
-    runpy.run_module(f"stages.{name}", run_name="__main__")
-cells = json.loads(sys.argv[1])
-stage("settings")
-for data in sorted({data for data, _, _ in cells}):
-    if not Path(f"data/{data}/tensors/card.json").exists():
-        stage("fetch", dataset=data)
-        stage("preprocess", dataset=data)
-for data, method, mix in cells:
-    cell = dict(dataset=data, method=method, mix=mix)
-    if not Path(f"data/metrics/{data}/{method}/{mix}/0.json").exists():
-        stage("pretrain", **cell, seed=0)
-        stage("evaluate", **cell)
-Path("looked_up.json").write_text(json.dumps(list(map(str, looked_up))))
-"""
-
-
-def small(folder):
-    """A clone whose data sets are a handful of rows and whose trainings take seconds."""
-    grid = {"datasets": ["mnist", "segment", "spoken"], "methods": ["npair", "moco", "byol"], "mixes": ["imix"], "seeds": [0]}
-    return clones.clone(folder, grid, epochs=2, data=SMALL)
-
-
-def drive(folder, **environment):
-    command = [sys.executable, "-c", DRIVER, json.dumps(CELLS)]
-    return subprocess.Popen(command, cwd=folder, env=clones.ENVIRONMENT | environment, stderr=subprocess.PIPE, text=True)
-
-
-def finished(process):
-    said = process.communicate()[1]
-    assert process.returncode == 0, said
-    return said
+CELL = ["--dataset", "segment", "--augmentation", "clean", "--method", "moco", "--mix", "imix"]
+PLACES = ("reports", "reports/ablations", "reports/clone", "reports/projections", "data", "data/ablations", ".imix",
+    ".imix/trainings")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def cells(tmp_path_factory):
-    folder = small(tmp_path_factory.mktemp("cells") / "clone")
-    finished(drive(folder))
+def study(tmp_path_factory):
+    return clones.studied(tmp_path_factory.getbasetemp() / "study")[0]
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    """A clone whose trainings last until they are stopped, ready to train."""
+    folder = clones.clone(tmp_path_factory.mktemp("long") / "clone", 4000, {"seeds": [0, 1]})
+    clones.run(folder, "dvc", "repro", "preprocess@segment")
     return folder
 
 
-def test_killed_in_every_cell_and_the_same_bytes(cells, tmp_path):
-    """A second clone, killed where each cell has just saved a state: raw files, tensors, encoders, histories, metrics."""
-    folder, killed = small(tmp_path / "clone"), 0
-    for data, method, _ in CELLS:
-        process = drive(folder, IMIX_SAVE_SECONDS="0")
-        while process.poll() is None and not list((folder / ".resume").glob(f"*.{data}-{method}-*.state")):
-            time.sleep(0.001)
-        process.kill()
+def test_all_again_changes_no_byte_and_removes_nothing_of_the_users(study):
+    """Notes and a notebook's folder, wherever they do not make a stage stale."""
+    for place in PLACES:
+        (study / place / ".ipynb_checkpoints").mkdir(parents=True, exist_ok=True)
+        for name in ("notes.md", ".ipynb_checkpoints/notes.md"):
+            (study / place / name).write_text(place)
+    before = clones.contents(study, clones.outs(study))
+    clones.run(study, "dvc", "repro", "-f")
+    assert clones.contents(study, clones.outs(study)) == before
+    changed = [line for line in clones.git(study, "status", "--porcelain").splitlines() if not line.startswith("??")]
+    assert changed in ([], [" M reports/clone/cost.json"])
+    for place in PLACES:
+        for name in ("notes.md", ".ipynb_checkpoints/notes.md"):
+            assert (study / place / name).read_text() == place
+            (study / place / name).unlink()
+        (study / place / ".ipynb_checkpoints").rmdir()
+
+
+def start(folder, **variables):
+    command = [sys.executable, "-m", "stages.pretrain", *CELL]
+    environment = clones.environment(folder) | {"IMIX_SAVE_SECONDS": "0.1"} | variables
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def states(folder):
+    return list((folder / ".imix/trainings").glob("*/state"))
+
+
+def wait_until(condition):
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number,code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_is_one_line(long, number, code):
+    process = start(long, IMIX_WORKERS="2")
+    wait_until(lambda: len(states(long)) == 2)
+    process.send_signal(number)
+    said = process.communicate()[1].splitlines()
+    assert process.returncode == code and len(said) == 2 and len(states(long)) == 2
+    assert re.fullmatch(r"imix: pretrain segment clean moco imix: stopped; run it again to continue", said[-1])
+
+
+def test_a_second_process_waits_for_the_first(long):
+    first = start(long, IMIX_WORKERS="1")
+    wait_until(lambda: states(long))
+    second = start(long, IMIX_WORKERS="1")
+    assert "seeds" in second.stderr.readline()
+    assert "another process is at this; waiting for it" in second.stderr.readline()
+    for process in (first, second):
+        process.send_signal(signal.SIGTERM)
+    for process in (first, second):
         process.communicate()
-        killed += process.returncode != 0
-    said = finished(drive(folder, IMIX_SAVE_SECONDS="0"))
-    assert killed == len(CELLS) and "pretrain segment supervised none 0: continuing after epoch" in said
-    paths = ["data/mnist", "data/segment", "data/spoken", "data/encoders", "data/trainings", "data/metrics", "data/settings"]
-    one, two = clones.contents(cells, paths), clones.contents(folder, paths)
-    assert one == two and len([path for path in one if path.startswith("data/encoders")]) == len(CELLS)
-    assert not [path.name for path in (folder / ".resume").iterdir() if path.suffix in (".state", ".done")]
 
 
-def test_no_class_is_looked_up_by_an_unpickler(cells):
-    assert json.loads((cells / "looked_up.json").read_text()) == []
+def test_killed_and_continued_is_the_same_bytes(tmp_path):
+    folder = clones.clone(tmp_path / "clone", 60, {"seeds": [0, 1]})
+    clones.run(folder, "dvc", "repro", "preprocess@segment")
+    out = paths.encoders(paths.Cell("segment", "clean", "moco", "imix"))
+    clones.run(folder, sys.executable, "-m", "stages.pretrain", *CELL, IMIX_STORE="another")
+    expected = clones.contents(folder, [str(out)])
+    process = start(folder, IMIX_WORKERS="2", IMIX_SAVE_SECONDS="0")
+    wait_until(lambda: states(folder))
+    clones.kill_session(process.pid)
+    process.communicate()
+    (folder / out / "0.safetensors").unlink()
+    assert states(folder) and not clones.trainings(folder)
+    clones.run(folder, sys.executable, "-m", "stages.pretrain", *CELL)
+    assert clones.contents(folder, [str(out)]) == expected and not states(folder)
 
 
 FORBIDDEN = {
@@ -116,8 +128,14 @@ def test_no_data_becomes_code(pattern):
             assert not re.search(pattern, line), f"{path}:{number}: {FORBIDDEN[pattern]}: {line.strip()}"
 
 
+def test_no_private_names_of_other_packages():
+    """Whatever pyproject.toml leaves out."""
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "SLF,S301,S302", "imix", "stages"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_loader_of_parameters_makes_no_objects():
-    assert issubclass(text._Loader, yaml.SafeLoader) and done.Loader in (yaml.SafeLoader, getattr(yaml, "CSafeLoader", None))
     for tag in ("!!python/name:os.system", "!!python/object/apply:os.getcwd []"):
         with pytest.raises(UserError, match="tag"):
             text.parse(tag, "x")
@@ -125,17 +143,10 @@ def test_the_loader_of_parameters_makes_no_objects():
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a/b", ".", "", "a b", "A", "x\n"])
 def test_a_name_is_never_a_path(name, monkeypatch):
-    for others in ([], ["--method", "npair", "--mix", "imix", "--seed", "0"]):
+    for others in ([], ["--method", "npair", "--mix", "imix"]):
         monkeypatch.setattr(sys, "argv", ["stage", "--dataset", name, *others])
         with pytest.raises(UserError, match=r"--dataset = .*: must be a name"):
             arguments("", "dataset", *(word[2:] for word in others[::2]))
-
-
-def test_provenance_tells_machines_apart(cells):
-    metrics = json.loads((cells / "data/metrics/segment/moco/imix/0.json").read_text())["machine"]
-    provenance = json.loads((cells / "data/trainings/segment/moco/imix/0/provenance.json").read_text())
-    assert metrics.keys() == {"device", "processor", "cpu_capability", "threads"} and metrics.items() <= provenance.items()
-    assert provenance["threads"] == int(clones.ENVIRONMENT["IMIX_THREADS"]) and provenance["processor"]
 
 
 def test_a_raw_file_replaced_after_fetching_is_refused(tmp_path):
@@ -153,36 +164,16 @@ def test_a_raw_file_replaced_after_fetching_is_refused(tmp_path):
         check_checksums(tmp_path)
 
 
-def test_a_damaged_encoder_is_refused_wherever_it_is_damaged(tmp_path):
-    encoder, path = new("npair").method.encoder, tmp_path / "encoder.safetensors"
-    domain = Domain.model_validate({name: getattr(new("npair").settings, name) for name in ("encoder", "views")})
-    checkpoints.save(encoder, domain, path)
-    loaded, _ = checkpoints.load(path, dataset())
-    assert all(torch.equal(a, b) for a, b in zip(encoder.state_dict().values(), loaded.state_dict().values(), strict=True))
-    whole = path.read_bytes()
+def test_a_damaged_encoder_is_refused_wherever_it_is_damaged(study, tmp_path):
+    rows, path = load(study / "data/segment/tensors", torch.device("cpu")), tmp_path / "encoder.safetensors"
+    whole = (study / paths.encoders(paths.Cell("segment", "clean", "moco", "imix")) / "0.safetensors").read_bytes()
+    path.write_bytes(whole)
+    encoder, fingerprint = checkpoints.load(path, rows)
+    assert checkpoints.fingerprint(encoder.state_dict()) == fingerprint
     for place in range(0, len(whole), max(1, len(whole) // 60)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         with pytest.raises(UserError, match=r"encoder.safetensors: (not an encoder|damaged)"):
-            checkpoints.load(path, dataset())
+            checkpoints.load(path, rows)
         path.write_bytes(whole[:place])
         with pytest.raises(UserError, match="not an encoder"):
-            checkpoints.load(path, dataset())
-
-
-def test_one_process_at_a_time_and_a_signal_is_one_line(cells):
-    command = clones.stage(cells, "pretrain", dataset="segment", method="npair", mix="imix", seed=0)
-    states, saving = cells / ".resume", clones.ENVIRONMENT | {"IMIX_SAVE_SECONDS": "0"}
-    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
-        first = subprocess.Popen(command, cwd=cells, env=saving, stderr=subprocess.PIPE, text=True)
-        while first.poll() is None and not list(states.glob("*.segment-npair-*.state")):
-            time.sleep(0.001)
-        first.send_signal(signal.SIGSTOP)
-        second = subprocess.run(command, cwd=cells, env=clones.ENVIRONMENT, capture_output=True, text=True)
-        assert second.returncode == 1 and "imix: error: pretrain segment npair imix 0: another process is at this" in second.stderr
-        first.send_signal(number)
-        first.send_signal(signal.SIGCONT)
-        last = first.communicate()[1].splitlines()[-1]
-        assert first.returncode == code and re.fullmatch(r"imix: .*: stopped after epoch \d, step \d+; run it again to continue", last)
-        kept = list(states.glob("*.segment-npair-*.state"))
-        assert len(kept) == 1
-        kept[0].unlink()
+            checkpoints.load(path, rows)

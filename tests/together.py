@@ -1,8 +1,9 @@
-"""Run DVC commands at once in one clone, and hold the outs against a clone where they ran one by one.
+"""Run DVC commands at once in one clone, and compare the outs with those of a clone where they ran one by one.
 
     python -m tests.together
 
-Different stages at once, the same stage twice, a stage beside `dvc exp run`. A command either does its work or is refused.
+Two `dvc repro` of different stages, two of the same stage, and one beside `dvc exp run`; each stage trains its seeds
+in several workers. A command either does its work or is refused in one line.
 """
 
 import subprocess
@@ -12,37 +13,44 @@ from pathlib import Path
 
 from tests import clones
 
-GRID = {"datasets": ["segment"], "methods": ["npair", "moco"], "mixes": ["imix"], "seeds": [0]}
-NPAIR, MOCO = (("dvc", "repro", "-s", f"pretrain@segment-{method}-imix-0") for method in GRID["methods"])
-BESIDE = ("dvc", "exp", "run", "--force", "evaluate@segment-moco-imix")
-TIMES = [(NPAIR, MOCO), (NPAIR, NPAIR), (NPAIR, BESIDE)]
+GRID = {"methods": ["npair", "moco"], "mixes": ["imix"], "seeds": [0, 1, 2]}
+NPAIR, MOCO = (["dvc", "--wait-for-lock", "repro", "-s", f"pretrain@segment-clean-{m}-imix"] for m in GRID["methods"])
+BESIDE = ["dvc", "--wait-for-lock", "exp", "run", "--force", "evaluate@segment-clean-moco-imix"]
+WORKERS = {"IMIX_WORKERS": "3"}
 
 
-def at_once(folder: Path, commands: tuple[tuple[str, ...], ...]) -> None:
-    """Start all, wait for all, and say how each ended."""
+def at_once(folder: Path, *commands: list[str]) -> None:
+    """Start all, wait for all, and print how each ended."""
     started = [
-        subprocess.Popen(command, cwd=folder, env=clones.ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        subprocess.Popen(
+            command,
+            cwd=folder,
+            env=clones.environment(folder) | WORKERS,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         for command in commands
     ]
     for command, process in zip(commands, started, strict=True):
         said = process.communicate()[0]
-        errors = [line for line in said.splitlines() if line.startswith(("ERROR", "imix: error"))]
-        print(f"    {' '.join(command)}: {process.returncode} {' '.join(errors)}", flush=True)
+        notable = [line for line in said.splitlines() if line.startswith(("ERROR", "imix: error")) or "waiting" in line]
+        print(f"    {' '.join(command)}: exit code {process.returncode} {' | '.join(notable)}", flush=True)
 
 
 def main() -> None:
-    """Every pair, then the rest, then compare."""
+    """Run every pair at once, then the rest, then compare."""
     with tempfile.TemporaryDirectory() as temporary:
-        one, two = (clones.clone(Path(temporary, name), GRID, 4) for name in ("one", "two"))
-        clones.run(one, "dvc", "repro")
-        for commands in TIMES:
-            clones.run(two, "dvc", "repro", "preprocess@segment")
+        one, two = (clones.clone(Path(temporary, name), 20, GRID) for name in ("one", "two"))
+        clones.run(one, "dvc", "repro", IMIX_WORKERS="1")
+        clones.run(two, "dvc", "repro", "preprocess@segment")
+        for commands in ((NPAIR, MOCO), ([*NPAIR, "-f"], [*NPAIR, "-f"]), ([*NPAIR, "-f"], BESIDE)):
             print("at once:")
-            at_once(two, commands)
-        clones.run(two, "dvc", "repro")
-        paths = clones.outs(one)
-        different = clones.contents(one, paths) != clones.contents(two, clones.outs(two))
-    print("afterwards: " + ("DIFFERENT" if different else f"the {len(paths)} outs of one by one"))
+            at_once(two, *commands)
+        clones.run(two, "dvc", "repro", **WORKERS)
+        outs = clones.outs(one)
+        different = clones.contents(one, outs) != clones.contents(two, clones.outs(two))
+    print("afterwards: " + ("DIFFERENT" if different else f"the {len(outs)} outs of one by one"))
     sys.exit(different)
 
 
