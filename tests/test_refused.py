@@ -15,7 +15,7 @@ from imix import archives, runtime, store
 from imix.errors import UserError, exit_cleanly
 from tests.test_settings import STUDY
 
-HUGE, GONE = 10**30, object()
+HUGE, GONE = 10**30, "<gone>"
 KEPT = ("mnist", "segment", "spoken", "cifar10", "speech_commands", "covtype")
 
 
@@ -617,21 +617,21 @@ BROKEN = {
     ),
     "sixties": (TEXT.replace("groups: 1", "groups: 1:30", 1).encode(), "groups = '1:30': must be a whole number"),
     "a date": (
-        TEXT.replace("name: embedded", "name: 2020-01-01").encode(),
+        TEXT.replace("name: study", "name: 2020-01-01").encode(),
         "grid.name = datetime.date(2020, 1, 1): must be a name",
     ),
-    "no date": (TEXT.replace("name: embedded", "name: 2020-99-99").encode(), "params.yaml: "),
+    "no date": (TEXT.replace("name: study", "name: 2020-99-99").encode(), "params.yaml: "),
     "an anchor": (TEXT.replace("defaults:", "defaults: &p").encode(), "anchors and aliases (&, *) are not allowed"),
-    "an alias": (TEXT.replace("name: embedded", "name: *p").encode(), "anchors and aliases (&, *) are not allowed"),
+    "an alias": (TEXT.replace("name: study", "name: *p").encode(), "anchors and aliases (&, *) are not allowed"),
     "a merge key": (
         TEXT.replace("  seeds:", "  <<: {name: a}\n  seeds:", 1).encode(),
         "merge keys (<<) are not allowed",
     ),
     "a tag of Python's": (
-        TEXT.replace("name: embedded", "name: !!python/object/apply:os.getcwd []").encode(),
+        TEXT.replace("name: study", "name: !!python/object/apply:os.getcwd []").encode(),
         "is not allowed",
     ),
-    "a tag": (TEXT.replace("name: embedded", "name: !!str embedded").encode(), "is not allowed; only plain values are"),
+    "a tag": (TEXT.replace("name: study", "name: !!str study").encode(), "is not allowed; only plain values are"),
     "two documents": ((TEXT + "---\n" + TEXT).encode(), "not YAML: but found another document"),
     "a byte-order mark": (
         b"\xef\xbb\xbf" + TEXT.encode(),
@@ -639,7 +639,7 @@ BROKEN = {
     ),
     "UTF-16": (TEXT.encode("utf-16"), "byte 0 is not UTF-8"),
     "Latin-1": (("# Fréchet\n" + TEXT).encode("latin-1"), "byte 4 is not UTF-8"),
-    "a zero byte": (TEXT.replace("embedded", "embed\0ded").encode(), "not YAML"),
+    "a zero byte": (TEXT.replace("name: study", "name: st\0udy").encode(), "not YAML"),
     "a number of 5,000 digits": (
         TEXT.replace("groups: 1", "groups: " + "1" * 5000, 1).encode(),
         "params.yaml: not YAML",
