@@ -125,9 +125,8 @@ def evaluate(
     best rate by test accuracy, the published protocol, is ``linear_accuracy_test_selected``.
 
     Args:
-        encoder: (N, ...) -> (N, D); its features before the projection head are evaluated.
-        views_settings: of the data set's recipe, whatever this encoder was trained with, so that alignment
-            means the same for all.
+        encoder: (N, ...) -> (N, D), without the projection head.
+        views_settings: the data set's, so that alignment means the same for all encoders.
     """
     runtime.set_precision("float32")  # whatever this process trained in before
     classes, seed = len(dataset.classes), settings.seed + seed
