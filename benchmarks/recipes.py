@@ -51,9 +51,9 @@ def train(slot: int, report: Any, cell: paths.Cell, raw: dict[str, Any], code: s
 
     rows = dataset.load(paths.tensors(cell.dataset), runtime.configure(slot))
     began = time.process_time()
-    done = jobs.trained(cell, raw, code, seed, rows, report)
-    taken = time.process_time() - began
-    score = float(pd.read_csv(done.history)["knn_validation"].dropna().iloc[-1])
+    with jobs.trained(cell, raw, code, seed, rows, report) as done:
+        taken = time.process_time() - began
+        score = float(pd.read_csv(done.history)["knn_validation"].dropna().iloc[-1])
     write_json(target, {"knn_validation": score, "seconds": round(taken, 2)})
 
 
