@@ -92,7 +92,8 @@ class Views:
         boxes = random_crops(size, rows.shape[-2], rows.shape[-1], s.scale, generator)
         flip = torch.rand(size, generator=generator) < s.flip_probability
         images = crop_resize(rows.float() / 255, boxes.to(rows.device), flip.to(rows.device))
-        images = jitter(images, list(s.jitter.model_dump().values()), chosen(size, s.jitter_probability, generator), generator)
+        strength = list(s.jitter.model_dump().values())
+        images = jitter(images, strength, chosen(size, s.jitter_probability, generator), generator)
         grey = chosen(size, s.grey_probability, generator)
         if images.shape[1] == 3:
             grey = grey.to(images.device)
