@@ -8,10 +8,10 @@ from torch import nn
 
 from imix import plugins
 from imix.dataset import Dataset
-from imix.methods import base
 from imix.schema import Strict
 
 if TYPE_CHECKING:
+    from imix.methods import base
     from imix.views.base import Views
 
 
@@ -35,7 +35,7 @@ def domain_class(kind: str) -> type[Domain]:
 
 
 @cache
-def training_class(method: str, kind: str) -> type[base.Settings]:
+def training_class(method: str, kind: str) -> "type[base.Settings]":
     """Return a method's settings with the types of one kind."""
     settings = plugins.find("methods", method).Settings
     return create_model(f"{method} on {kind}", __base__=settings, **_fields(kind))
