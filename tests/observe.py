@@ -65,7 +65,7 @@ def _observe(stage: str, into: str) -> None:
         if isinstance(raw, str | os.PathLike):
             path = os.path.normpath(Path.cwd() / os.fspath(raw))
             # packages look for folders beside every entry of sys.path, of which one is the clone
-            if path.startswith(f"{root}{os.sep}") and os.path.lexists(path):
+            if path.startswith(f"{root}{os.sep}") and (kind != "read" or os.path.lexists(path)):
                 note(kind, os.path.relpath(path, root))
 
     def hook(event: str, args: tuple) -> None:

@@ -240,10 +240,6 @@ def family(graph, *starts, but=()):
     return {name for name in graph.deps if name.startswith(starts) and not any(word in name for word in but)}
 
 
-def everything_of(graph, *starts):
-    return family(graph, *starts) | family(graph, "report@")
-
-
 PROBED = ("evaluate@{}", "baseline@{}", "supervised@{}", "project@{}", "ablate@controls-{}", "ablate@contrast-{}")
 CHANGES = {
     "recipe.segment.temperature": (0.3, ("pretrain@segment", "ablate@c"), ("mnist",)),

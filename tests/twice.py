@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests import clones
 
-GRID = {"augmentation": ["augmented", "clean"], "seeds": [0, 1]}
+GRID = {"augmentation": ["augmented"], "methods": ["moco"], "seeds": [0, 1]}
 CHANGES = {"ablations": {"run": ["controls"], "datasets": ["segment"]}}
 
 
