@@ -13,7 +13,8 @@ def main() -> None:
     """Preprocess one data set."""
     dataset = arguments(__doc__, "dataset").dataset
     settings, chosen = (files.read(dataset, name)["settings"] for name in ("source", "rows"))
-    module, raw, folder = plugins.find("datasets", settings["name"]), paths.DATA / dataset / "raw", paths.tensors(dataset)
+    module = plugins.find("datasets", settings["name"])
+    raw, folder = paths.DATA / dataset / "raw", paths.tensors(dataset)
     announce(f"preprocess {dataset}", "tensors, splits, statistics", folder)
     check_checksums(raw)
     record = raw / "source.json"  # archives: what was found
