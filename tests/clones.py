@@ -36,7 +36,10 @@ SMALL = {
 STUDY = {"datasets": ["segment", "other"], "methods": ["moco"]}
 STUDY_CHANGES = {
     "data": {"other": {"like": "segment", "rows": {"train": 300, "test": 100, "seed": 1}}},
-    "recipe": {"other": {"like": "segment", "epochs": 1}, "segment": {"moco": {"imix": {"temperature": 0.1}}}},
+    "recipe": {
+        "segment": {"moco": {"imix": {"temperature": 0.1}}},
+        "other": {"like": "segment", "epochs": 1, "moco": {"imix": {"temperature": 0.1}}},
+    },
     "transfer": {"pairs": [{"pretrained_on": "segment", "probed_on": "other"}]},
     "ablations": {"run": ["contrast"], "datasets": ["segment"]},
     "ablation": {"contrast": {"augmentation": ["clean"]}},

@@ -90,6 +90,7 @@ class Kills:
     def __init__(self, folder: Path, save_seconds: float) -> None:
         self.folder, self.save_seconds = folder, save_seconds
         self.fell: Counter[str] = Counter()
+        self.locks = 0  # files that DVC had left empty
         self.lost = 0.0  # most seconds of training that one kill cost
         self.wrong: list[str] = []
         self.done: dict[str, int] = {}  # when each training was finished
@@ -97,6 +98,10 @@ class Kills:
         self.began = 0.0  # of the present run
 
     def start(self) -> subprocess.Popen:
+        lock = self.folder / ".dvc/tmp/rwlock"
+        if lock.exists() and not lock.read_text():  # DVC was killed while it wrote: docs/reliability.md
+            lock.unlink()
+            self.locks += 1
         self.log, self.began = self.folder / ".log.tmp", time.time()
         variables = {"IMIX_SAVE_SECONDS": str(self.save_seconds), "IMIX_WORKERS": "2"}
         with self.log.open("w") as file:
@@ -118,9 +123,8 @@ class Kills:
         trains = kind != "evaluate" and random.random() < 0.8  # one in five may fall while workers start
         while process.poll() is None:
             time.sleep(0.02)
-            if not deadline and kind and kind == self.current():
-                if self.saved() if trains else workers(session(process.pid)):
-                    deadline = time.monotonic() + random.uniform(0, 2)
+            if not deadline and kind and kind == self.current() and self.ready(trains, process.pid):
+                deadline = time.monotonic() + random.uniform(0, 2)
             if deadline and time.monotonic() > deadline and self.kill(process.pid, session(process.pid), how):
                 break
         process.wait()
@@ -129,8 +133,10 @@ class Kills:
         self.check()
         return process.returncode == 0
 
-    def saved(self) -> bool:
-        """Whether this run has saved a state."""
+    def ready(self, trains: bool, leader: int) -> bool:
+        """Return whether workers are there and, to ``trains``, this run has saved a state."""
+        if not trains:
+            return bool(workers(session(leader)))
         return any(changed > self.began for changed, _ in states(self.folder).values())
 
     def current(self) -> str:
@@ -210,6 +216,7 @@ def main() -> None:
     for what, count in sorted(kills.fell.items()):
         print(f"    {count:3d} {what}")
     print(f"{kills.fell.total()} kills, {studies} studies, {len(expected)} files of {len(paths)} outs each")
+    print(f"empty files .dvc/tmp/rwlock removed: {kills.locks}")
     print(f"longest time since a save when all was killed: {kills.lost:.2f} s, of {args.save_seconds} s between saves")
     print(f"seconds of training on record: {sum(alone.values()):.1f} undisturbed, {sum(killed.values()):.1f} killed")
     if kills.lost > args.save_seconds + SLACK:

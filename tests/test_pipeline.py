@@ -41,7 +41,7 @@ def repro(folder, *targets):
 def stale(folder):
     """Return what would run once the parameters are resolved."""
     clones.run(folder, "dvc", "repro", "settings")
-    return set(json.loads(clones.run(folder, "dvc", "status", "--json")))
+    return set(json.loads(clones.run(folder, "dvc", "status", "--json").splitlines()[0]))  # then what it warns of
 
 
 def change(folder, key, value):
