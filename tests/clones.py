@@ -94,6 +94,8 @@ def pruned(params: dict[str, Any], *others: str) -> dict[str, Any]:
         kept = dict.fromkeys((*params["grid"]["datasets"], *others))
         kept |= dict.fromkeys(like for name in kept if (like := params[block][name].get("like")))
         params[block] = {name: params[block][name] for name in kept}
+    for ablation in params["ablation"].values():
+        ablation.pop("datasets", None)  # which may be others
     return params
 
 

@@ -19,8 +19,8 @@ from imix.sources import SPLITS, Form, Splits, check_checksums, fetch_from_packa
 from imix.sources import save as save_splits
 
 CPU = torch.device("cpu")
-SOURCES = ("cifar10", "cifar100", "covtype", "mnist", "segment", "speech_commands", "spoken")
-DIGITS = mnist.Source(name="mnist"), mnist.Rows(train=1000, validation=0.25, test=3000, canvas=32, seed=0)
+SOURCES = ("cifar10", "cifar100", "covtype", "diamonds", "mnist", "segment", "speech_commands", "spoken")
+DIGITS = mnist.Source(name="mnist"), mnist.Rows(train=1000, validation=0.25, test=3000, shrink=1, canvas=32, seed=0)
 REGIONS = segment.Source(name="segment"), segment.Rows(train=1250, validation=0.2, test=836, seed=0)
 VOICES = spoken.Source(name="spoken", seed=0, voices={"train": 160, "validation": 30, "test": 70}, words=12)
 SILENCE = spoken.Rows(silence=0.1)
