@@ -1,6 +1,7 @@
 """Nothing lost, nothing of the user's removed, nothing executed that is data."""
 
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,6 +76,7 @@ def wait_until(condition):
 
 @pytest.mark.parametrize("number,code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_is_one_line(long, number, code):
+    shutil.rmtree(long / ".imix", ignore_errors=True)  # states of another test would not wait for this process
     process = start(long, IMIX_WORKERS="2")
     wait_until(lambda: len(states(long)) == 2)
     process.send_signal(number)
@@ -84,6 +86,7 @@ def test_a_signal_saves_and_is_one_line(long, number, code):
 
 
 def test_a_second_process_waits_for_the_first(long):
+    shutil.rmtree(long / ".imix", ignore_errors=True)
     first = start(long, IMIX_WORKERS="1")
     wait_until(lambda: states(long))
     second = start(long, IMIX_WORKERS="1")
