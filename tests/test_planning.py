@@ -368,8 +368,10 @@ def test_outside_of_dvc_nothing_is_recorded(tmp_path, monkeypatch):
 
 
 CHANGES = [
-    "grid.seeds=[0,7]", "+recipe.mnist.npair={epochs: 7}", "++recipe.segment.epochs=11", "++recipe.spoken.queue=200",
-    "~recipe.segment.ema", "defaults.alpha=2", "data.mnist.rows.validation=0.5", "grid.name='none_'", "ablations.run=[]",
+    "grid.seeds=[0,7]", "+recipe.mnist.npair={epochs: 7}", "++recipe.segment.epochs=11",
+    "++recipe.spoken.queue=200",
+    "~recipe.segment.ema", "defaults.alpha=2", "data.mnist.rows.validation=0.5", "grid.name='none_'",
+    "ablations.run=[]",
 ]  # fmt: skip
 
 
