@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imix import arithmetic
 from imix.errors import Once, Options, UserError, exit_cleanly
 from imix.files import write_bytes
 
@@ -38,6 +39,7 @@ outputs; trainings that the store has."""
 
 def main() -> None:
     """Run one of the commands."""
+    arithmetic.choose()  # as stages do: `plan` times their steps
     parser = Options(prog="python -m imix", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     plan = commands.add_parser(

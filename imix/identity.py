@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[1]
 # what these do cannot change a result: how names are found, errors and progress are printed, files written,
 # work is spread over processes and kept
 WITHOUT_EFFECT = frozenset({
-    "imix", "imix.errors", "imix.files", "imix.identity", "imix.paths", "imix.plugins", "imix.progress", "imix.running",
-    "imix.schema", "imix.settings", "imix.store", "imix.tokens",
+    "imix", "imix.errors", "imix.files", "imix.identity", "imix.paths", "imix.plugins", "imix.preload", "imix.progress",
+    "imix.running", "imix.schema", "imix.settings", "imix.store", "imix.tokens",
 })  # fmt: skip
 
 

@@ -11,6 +11,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import torch
 
+from imix import arithmetic
 from imix.errors import UserError
 
 
@@ -87,16 +88,17 @@ def _count(variable: str, default: int) -> int:
 def rounding(device: torch.device) -> dict[str, Any]:
     """Return what decides how numbers are rounded here besides the code: equal values give equal bytes.
 
-    On a GPU neither the processor nor the threads count.
+    On a GPU neither the processor nor the threads count; with portable arithmetic the processor does not.
     """
     if device.type == "cuda":
         return {"torch": torch.__version__, "device": torch.cuda.get_device_name(device)}
+    capability = torch.backends.cpu.get_cpu_capability()
+    portable = arithmetic.portable() and capability == "AVX2"  # not on ARM, nor on processors without AVX2
     return {
         "torch": torch.__version__,
         "device": platform.machine(),
-        "processor": processor(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
+        "arithmetic": "portable" if portable else [processor(), capability],
     }
 
 

@@ -10,8 +10,11 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from imix.errors import Once, Options, UserError
+from imix import arithmetic
+from imix.errors import Once, Options, UserError, exit_cleanly
 from imix.schema import NAME
+
+exit_cleanly(arithmetic.choose)  # before a stage imports torch or NumPy
 
 REPORTS = Path("reports")
 CHOICES = {"augmentation": ("augmented", "clean"), "mix": ("none", "imix", "icutmix")}

@@ -30,8 +30,8 @@ def main() -> None:
         for seed in asked["seeds"]
     ]
     methods = sorted({variant["cell"][2] for variant in asked["variants"]})
-    modules = ["imix.jobs", f"imix.views.{asked['domain']}", *(f"imix.methods.{method}" for method in methods)]
-    running.run(label, tasks, modules)
+    modules = [f"imix.views.{asked['domain']}", *(f"imix.methods.{method}" for method in methods)]
+    running.run(label, tasks, ["imix.preload", "imix.jobs", *modules])
 
 
 if __name__ == "__main__":

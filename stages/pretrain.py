@@ -16,7 +16,8 @@ def main() -> None:
         running.Task(f"{cell} seed {seed}", "imix.jobs:train", (cell, asked["settings"], code, seed))
         for seed in asked["seeds"]
     ]
-    running.run(label, tasks, ["imix.jobs", f"imix.views.{asked['domain']}", f"imix.methods.{cell.method}"])
+    modules = [f"imix.views.{asked['domain']}", f"imix.methods.{cell.method}"]
+    running.run(label, tasks, ["imix.preload", "imix.jobs", *modules])
 
 
 if __name__ == "__main__":

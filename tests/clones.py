@@ -59,7 +59,8 @@ def merged(block: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
 def small(params: dict[str, Any], epochs: int, grid: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Cut params.yaml's content down to a small study, in place: few epochs, a short probe, no ablations."""
     params["grid"] = SMALL | dict(grid or {})
-    params["ablations"] = {"run": [], "datasets": params["grid"]["datasets"], "seeds": params["grid"]["seeds"][:1]}
+    grid = params["grid"]
+    params["ablations"] = {"run": [], "datasets": grid["datasets"], "methods": ["npair"], "seeds": grid["seeds"][:1]}
     params["transfer"], params["projection"] = {"pairs": []}, {"rows": 50, "perplexity": 5.0, "seed": 0}
     for name in params["grid"]["datasets"]:
         if "like" not in (recipe := params["recipe"].setdefault(name, {})):

@@ -1,11 +1,18 @@
 import multiprocessing.forkserver
 import os
+import signal
 from pathlib import Path
 
 import pytest
+
+from imix import arithmetic
+
+arithmetic.choose()  # as stages do, before torch is imported
 import torch
 
 ROOT = Path(__file__).parents[1]
+# a shell's background job ignores SIGINT, and so would the stages that tests start and interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

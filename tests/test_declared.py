@@ -257,7 +257,7 @@ CHANGES = {
     "recipe.covtype.batch_size": (128, (), ()),
     "recipe.segment.views.masking": (
         [0.1, 0.1],
-        ("pretrain@segment", *(name.format("segment") for name in PROBED)),
+        ("pretrain@segment-augmented", *(name.format("segment") for name in PROBED)),
         ("mnist",),
     ),
     "recipe.mnist.probe": (

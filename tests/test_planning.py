@@ -198,6 +198,7 @@ def test_ablations_are_priced_with_what_they_change_and_what_the_grid_has_is_not
         tmp_path / "a",
         *SMALL[:-1],
         "ablations.run=[data_size]",
+        "ablations.augmentation=[augmented]",
         "ablations.datasets=[segment]",
         "ablations.seeds=[0,5]",
     )
@@ -212,6 +213,7 @@ def test_ablations_are_priced_with_what_they_change_and_what_the_grid_has_is_not
             tmp_path / "b",
             *SMALL[:-1],
             "ablations.run=[data_size]",
+            "ablations.augmentation=[augmented]",
             "ablations.datasets=[segment]",
             "ablations.seeds=[7]",
         )

@@ -65,8 +65,8 @@ def check(raw: Any) -> Params:
         expanded(params.recipe, dataset, "recipe")
         _check_layer(layer, f"recipe.{dataset}", data(params, dataset).module.KIND)
     _check_grid(params)
-    for name, ablation in params.ablation.items():
-        _check_ablation(params, name, ablation)
+    for name in params.ablation:
+        _check_ablation(params, name, params.asked(name))
     for dataset in params.recipe:
         _check_cells(params, dataset)
     _check_transfer(params)
@@ -80,7 +80,7 @@ def _check_cells(params: Params, dataset: str) -> None:
     """Check all cells that a data set could have, of the methods that the file asks for anywhere."""
     evaluation(params, dataset)
     image = data(params, dataset).module.KIND == "image"
-    ablated = {method for ablation in params.ablation.values() for method in ablation.methods}
+    ablated = {method for name in params.ablation for method in params.asked(name).methods}
     methods = sorted({*params.grid.methods, SUPERVISED, *ablated})
     for augmentation, method, mix in product(get_args(Augmentation), methods, get_args(Mix)):
         if mix != "icutmix" or image:
@@ -154,6 +154,8 @@ def _check_grid(params: Params) -> None:
         entry(params.ablation, name, f"{PARAMS}: ablations.run: ablation")
     for number, name in enumerate(params.ablations.datasets):
         entry(params.data, name, f"{PARAMS}: ablations.datasets.{number}: data")
+    for method in params.ablations.methods:
+        plugins.find("methods", method, f"{PARAMS}: ablations.methods")
 
 
 def _check_transfer(params: Params) -> None:

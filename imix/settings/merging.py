@@ -180,6 +180,8 @@ def resolve(params: Params, cell: Cell, change: tuple[str, Mapping[str, Any]] = 
     settings |= {"augmentation": cell.augmentation, "mix": cell.mix}
     whole = ".".join(("recipe", *cell))
     checked = validated(model, settings, str(PARAMS), merged.origin, whole)
+    if cell.augmentation == "clean":  # a change of views makes no clean cell stale
+        checked = checked.model_copy(update={"views": plugins.find("views", found.module.KIND).NEUTRAL})
     _check_batch(cell, found.form, checked, merged.origin["batch_size"])
     if cell.dataset in params.grid.datasets:  # building a large network takes a tenth of a second
         _check_encoder(found, checked.encoder, merged.origin, whole)
@@ -258,8 +260,8 @@ def evaluation(params: Params, dataset: str) -> Block:
 
 def ablation_datasets(params: Params, name: str) -> list[str]:
     """Return the data sets of the grid that an ablation runs on."""
-    ablation: Ablation = entry(params.ablation, name, f"{PARAMS}: ablations.run: ablation")
-    return [dataset for dataset in ablation.datasets or params.ablations.datasets if dataset in params.grid.datasets]
+    entry(params.ablation, name, f"{PARAMS}: ablations.run: ablation")
+    return [dataset for dataset in params.asked(name).datasets if dataset in params.grid.datasets]
 
 
 def variants(params: Params, name: str, dataset: str) -> list[tuple[Cell, str, Settings]]:
@@ -270,7 +272,7 @@ def variants(params: Params, name: str, dataset: str) -> list[tuple[Cell, str, S
     Raises:
         UserError: no such ablation, or a change that its cells cannot have.
     """
-    ablation: Ablation = entry(params.ablation, name, f"{PARAMS}: ablation")
+    ablation = params.asked(name)
     check_mixes(params, dataset, ablation.mixes, f"ablation.{name}.mixes")
     cells = [Cell(dataset, *rest) for rest in product(ablation.augmentation, ablation.methods, ablation.mixes)]
     return [

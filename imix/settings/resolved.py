@@ -67,7 +67,7 @@ def _cell(params: Params, cell: Cell) -> Block:
 
 def _asked(params: Params, name: str) -> Block:
     """Return what an ablation's report needs to know of it."""
-    ablation = params.ablation[name]
+    ablation = params.asked(name)
     axes = ablation.model_dump(include={"question", "axis", "augmentation", "methods", "mixes"})
     chosen = {"datasets": ablation_datasets(params, name), "seeds": (params.ablations.seeds or params.grid.seeds)}
     return {"name": name, **axes, "values": list(ablation.values), **chosen}

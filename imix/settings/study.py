@@ -61,9 +61,10 @@ class Ablation(Strict):
     """One question, asked of any data set: the same trainings with something changed."""
 
     question: Line
-    datasets: Annotated[list[Name], Field(min_length=1)] | None = None  # by default those of `ablations`
-    augmentation: Annotated[list[Augmentation], Field(min_length=1)] = ["augmented"]
-    methods: Annotated[list[Name], Field(min_length=1)] = ["npair", "moco", "byol"]
+    # by default those of `ablations`
+    datasets: Annotated[list[Name], Field(min_length=1)] | None = None
+    augmentation: Annotated[list[Augmentation], Field(min_length=1)] | None = None
+    methods: Annotated[list[Name], Field(min_length=1)] | None = None
     mixes: Annotated[list[Mix], Field(min_length=1)] = ["none", "imix"]
     axis: Literal["parameters", "rows", "epochs", "alpha"] | None = None  # what the values differ in, if a number
     # changes to a cell by name; "x0.5" multiplies a number, or all numbers of a list
@@ -77,10 +78,12 @@ class Ablation(Strict):
 
 
 class Ablations(Strict):
-    """Which ablations run, on which data sets of the grid, with which seeds."""
+    """Which ablations run, and with which seeds; the cells of those that name no others."""
 
     run: list[Name]
-    datasets: list[Name]
+    datasets: list[Name]  # only those of the grid count
+    augmentation: Annotated[list[Augmentation], Field(min_length=1)] = ["augmented"]
+    methods: Annotated[list[Name], Field(min_length=1)] = ["npair", "moco", "byol"]
     seeds: Annotated[list[Seed], Field(min_length=1)] | None  # None: the grid's
 
     @model_validator(mode="after")
@@ -128,3 +131,9 @@ class Params(Strict):
     defaults: dict[str, Any]
     recipe: dict[Name, dict[str, Any]]
     ablation: dict[Name, Ablation]
+
+    def asked(self, name: str) -> Ablation:
+        """Return an ablation with every axis, those that it leaves to `ablations` too."""
+        ablation = self.ablation[name]
+        left = [axis for axis in ("datasets", "augmentation", "methods") if getattr(ablation, axis) is None]
+        return ablation.model_copy(update={axis: getattr(self.ablations, axis) for axis in left})

@@ -51,6 +51,15 @@ class Settings(Strict):
         return self
 
 
+NEUTRAL = Settings(  # of clean cells, which draw no views
+    scale=[1.0, 1.0],
+    jitter=Jitter(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0),
+    jitter_probability=0.0,
+    grey_probability=0.0,
+    flip_probability=0.0,
+)
+
+
 def seen(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of the encoder's input for an image of ``shape`` (C, H, W): the same."""
     return shape

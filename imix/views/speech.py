@@ -54,6 +54,11 @@ class Settings(Strict):
         return self
 
 
+NEUTRAL = Settings(  # of clean cells, which draw no views
+    probability=0.0, amplitude=[1.0, 1.0], speed=0.0, stretch=0.0, shift=0, noise=0.0
+)
+
+
 def seen(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of the encoder's input for a clip of ``shape`` (16000,): (1, 32, 32)."""
     return (1, BANDS, FRAMES)

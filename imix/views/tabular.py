@@ -22,6 +22,9 @@ class Settings(Strict):
     masking: Annotated[list[Fraction], Field(min_length=2, max_length=2)]
 
 
+NEUTRAL = Settings(masking=[0.0, 0.0])  # of clean cells, which draw no views
+
+
 def seen(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of the encoder's input for a row of ``shape`` (columns,): the same."""
     return shape
