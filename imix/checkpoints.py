@@ -39,7 +39,7 @@ def load(path: Path, dataset: Dataset) -> tuple[nn.Module, str]:
     Raises:
         UserError: a file that `dump` did not make, or one for other inputs.
     """
-    device = dataset.train.device
+    device = dataset.device
     try:
         with safe_open(path, "pt", device=str(device)) as file:
             header = json.loads((file.metadata() or {})[KEY])

@@ -9,14 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imix import runtime
 from imix.errors import UserError
 from imix.files import sha256
 from imix.views.base import Statistics
 
+ROWS = ("train", "validation", "test")  # names of the tensors that hold rows
+# share of a process's memory on the device that rows may take: as clean float32, images take four times as much, for
+# a moment twice; the rest is for training
+RESIDENT = 0.1
+
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set on the device.
+    """A data set on the device. Rows that do not fit there are on the host; each batch is sent.
 
     Attributes:
         kind: its domain, a module of `imix.views`.
@@ -50,6 +56,11 @@ class Dataset:
     card: dict[str, Any]
 
     @property
+    def device(self) -> torch.device:
+        """Where everything is, but for rows that do not fit."""
+        return self.mean.device
+
+    @property
     def statistics(self) -> Statistics:
         """What the data set's views standardise by, and mix in."""
         return Statistics(self.mean, self.std, self.numbers, self.background)
@@ -69,7 +80,7 @@ def load(folder: Path, device: torch.device) -> Dataset:
         card = json.loads((folder / "card.json").read_text())
         if sha256(path) != card["sha256"]:
             raise UserError(f"{path}: not the file that card.json describes; run `dvc repro -f preprocess`")
-        tensors = load_file(path, str(device))
+        tensors = _placed(load_file(path), device)
         names = ("kind", "classes", "carved", "column_groups", "numbers", "sha256")
         facts = {name: card[name] for name in names}
         fit, fit_labels = tensors.pop("train"), tensors.pop("train_labels")
@@ -82,6 +93,13 @@ def load(folder: Path, device: torch.device) -> Dataset:
         return Dataset(**parts, **tensors, **facts, card=card)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UserError(f"{folder}: cannot be read ({error}); run `dvc repro preprocess`") from None
+
+
+def _placed(tensors: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Move tensors to the device; leave rows on the host where they would take too much of its memory."""
+    rows = sum(tensors[name].nbytes for name in ROWS)
+    host = rows > RESIDENT * runtime.free_memory(device)
+    return {name: tensor if host and name in ROWS else tensor.to(device) for name, tensor in tensors.items()}
 
 
 def nested_rows(labels: Tensor, fraction: float, seed: int) -> Tensor:

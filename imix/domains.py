@@ -51,4 +51,4 @@ def make_encoder(kind: str, settings: Strict, dataset: Dataset) -> nn.Module:
     views = plugins.find("views", kind)
     shape = views.seen(tuple(dataset.train.shape[1:]))
     encoder = views.Encoder.make(settings, shape, dataset.column_groups)
-    return encoder.to(dataset.train.device)
+    return encoder.to(dataset.device)

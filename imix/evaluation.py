@@ -24,6 +24,7 @@ from imix.features import (
     uniformity,
 )
 from imix.schema import Count, Epochs, Momentum, Rate, Seed, Strict, Within, once, rising
+from imix.transfer import send
 
 if TYPE_CHECKING:
     from imix.views.base import Views
@@ -87,11 +88,11 @@ def train_probes(copies: list[Tensor], labels: Tensor, classes: int, settings: P
     weights = first.T.to(device).repeat_interleave(rates, 0)
     velocity = torch.zeros_like(weights)
     one_hot = F.one_hot(labels, classes).float().T
-    rate = torch.tensor(settings.rates, device=device).repeat(classes)[:, None] * settings.batch_size / 256
+    rate = send(torch.tensor(settings.rates), device).repeat(classes)[:, None] * settings.batch_size / 256
     for epoch in range(settings.epochs):
         step = rate * 0.2 ** sum(epoch >= milestone for milestone in settings.milestones)
         features = copies[epoch % len(copies)]
-        order = torch.randperm(len(labels), generator=generator).to(device)
+        order = send(torch.randperm(len(labels), generator=generator), device)
         for rows in order.split(batch_size):
             x = F.pad(features[rows], (0, 1), value=1.0)
             error = (weights @ x.T).view(classes, rates, len(rows)).softmax(0) - one_hot[:, None, rows]
@@ -131,15 +132,16 @@ def evaluate(
     runtime.set_precision("float32")  # whatever this process trained in before
     classes, seed = len(dataset.classes), settings.seed + seed
     views = domains.make_views(dataset.kind, views_settings, dataset)
-    train, test = (extract(encoder, rows, views.clean) for rows in (dataset.train, dataset.test))
+    train, test = (extract(encoder, rows, views.clean, dataset.device) for rows in (dataset.train, dataset.test))
     fit = len(dataset.fit)
-    validation = train[fit:] if dataset.carved else extract(encoder, dataset.validation, views.clean)
-    copies = _augmented(encoder, views, dataset.train, settings, seed) or [train]
+    validation = train[fit:] if dataset.carved else extract(encoder, dataset.validation, views.clean, dataset.device)
+    copies = _augmented(encoder, views, dataset, settings, seed) or [train]
     probes = train_probes([copy[:fit] for copy in copies], dataset.fit_labels, classes, settings, seed)
     on_validation = accuracy(probes.predict(validation), dataset.validation_labels)
     if dataset.carved:
         probes = train_probes(copies, dataset.train_labels, classes, settings, seed)
     predictions = probes.predict(test)
+    aligned = send(random_subset(dataset.test, ALIGNED_ROWS), dataset.device)
     on_test, chosen = accuracy(predictions, dataset.test_labels), int(on_validation.argmax())
     return {
         "linear_accuracy": float(on_test[chosen]),
@@ -150,7 +152,7 @@ def evaluate(
         "train_accuracy": float(accuracy(probes.predict(train)[chosen], dataset.train_labels)),
         **_with_few_labels(train, test, validation, dataset, settings, seed),
         **_geometry(train, test),
-        "alignment": alignment(*_two_views(encoder, views, random_subset(dataset.test, ALIGNED_ROWS), seed)),
+        "alignment": alignment(*_two_views(encoder, views, aligned, seed)),
         "probe_rate": settings.rates[chosen],
         "test_accuracy_per_rate": on_test.tolist(),
         "validation_accuracy_per_rate": on_validation.tolist(),
@@ -171,19 +173,16 @@ def _geometry(train: Tensor, test: Tensor) -> dict[str, float | int]:
 
 
 @torch.no_grad()
-def _augmented(encoder: nn.Module, views: "Views", rows: Tensor, settings: Probe, seed: int) -> list[Tensor]:
-    """Return the features of ``settings.copies`` augmented copies of the rows; images only, which settings check."""
+def _augmented(encoder: nn.Module, views: "Views", dataset: Dataset, settings: Probe, seed: int) -> list[Tensor]:
+    """Return the features of ``settings.copies`` augmented copies of the training rows; images only, as checked."""
     generator = torch.Generator().manual_seed(seed)
     encoder.eval()
-    return [
-        torch.cat(
-            [
-                encoder(views.padded_crops(batch, settings.flip, generator)).flatten(1).float()
-                for batch in rows.split(BATCH)
-            ]
-        )
-        for _ in range(settings.copies)
-    ]
+
+    def features(rows: Tensor) -> Tensor:
+        return encoder(views.padded_crops(send(rows, dataset.device), settings.flip, generator)).flatten(1).float()
+
+    blocks = dataset.train.split(BATCH)
+    return [torch.cat([features(block) for block in blocks]) for _ in range(settings.copies)]
 
 
 def _with_few_labels(
@@ -192,7 +191,7 @@ def _with_few_labels(
     """Return test accuracies of probes that saw few labels of the ``fit`` rows; validation rows choose the rate."""
     metrics = {}
     for name, fraction in FEW_LABELS.items():
-        rows = nested_rows(dataset.fit_labels, fraction, seed).to(train.device)
+        rows = send(nested_rows(dataset.fit_labels, fraction, seed), train.device)
         probes = train_probes([train[rows]], dataset.fit_labels[rows], len(dataset.classes), settings, seed)
         chosen = int(accuracy(probes.predict(validation), dataset.validation_labels).argmax())
         metrics[name] = float(accuracy(probes.predict(test)[chosen], dataset.test_labels))

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imix.errors import UserError
+from imix.transfer import send
 
 SPREAD_ROWS = 20_000  # of a large data set that spread, rank and Fréchet distance are computed from
 PAIR_ROWS = 2_000  # the same for uniformity, which compares all pairs of rows
@@ -19,17 +20,24 @@ BATCH = 500  # rows per forward pass; evaluation mode, so that it changes no met
 
 
 @torch.no_grad()
-def extract(encoder: nn.Module, rows: Tensor, clean: Callable[[Tensor], Tensor] = lambda rows: rows) -> Tensor:
+def extract(
+    encoder: nn.Module,
+    rows: Tensor,
+    clean: Callable[[Tensor], Tensor] = lambda rows: rows,
+    device: torch.device | None = None,
+) -> Tensor:
     """Return the features (N, D) float32 of rows (N, ...), the encoder in evaluation mode.
 
     Args:
         clean: makes of stored rows what the encoder takes; rows are that already without it.
+        device: of the encoder, where rows are on the host.
 
     Raises:
         UserError: some features are not finite, so that every metric of them would mislead.
     """
     encoder.eval()
-    features = torch.cat([encoder(clean(batch)).flatten(1).float() for batch in rows.split(BATCH)])
+    blocks = (send(block, device or rows.device) for block in rows.split(BATCH))
+    features = torch.cat([encoder(clean(block)).flatten(1).float() for block in blocks])
     if not features.isfinite().all():
         raise UserError("the encoder's features are not finite: lower learning_rate, or look at the data")
     return features

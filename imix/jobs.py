@@ -92,7 +92,7 @@ def trained(
     Until the block ends no other process removes them from the store.
     """
     settings = domains.training_class(cell.method, rows.kind).model_validate(raw)
-    work = store.entry("trainings", training_key(cell.method, raw, code, seed, rows.sha256, rows.train.device))
+    work = store.entry("trainings", training_key(cell.method, raw, code, seed, rows.sha256, rows.device))
     label = f"{cell} seed {seed}"
     with store.claimed(work, label):
         if work.finished():
@@ -157,7 +157,7 @@ def evaluated(
     Args:
         fingerprint: of the encoder's weights; for a baseline, its kind.
     """
-    rounding = runtime.rounding(rows.train.device)
+    rounding = runtime.rounding(rows.device)
     key = identity.digest([fingerprint, raw, code, seed, rows.sha256, rounding])[:24]
     work, label = store.entry("evaluations", key), f"evaluation of {fingerprint[:12]} seed {seed}"
     with store.claimed(work, label):

@@ -22,6 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from imix.transfer import send
+
 # Below the first, nearly every weight rounds to 0 or 1 in float32 and nothing is mixed.
 ALPHA_RANGE = (0.01, 1000.0)
 HOST = torch.device("cpu")  # named, since torch.set_default_device may have set another
@@ -177,9 +179,9 @@ def mixup(
     """
     _check_floating(inputs)
     size = len(inputs)
-    partner = random_partners(size, groups, generator).to(inputs.device)
+    partner = send(random_partners(size, groups, generator), inputs.device)
     lam = beta(alpha, 1, generator).expand(size) if shared else beta(alpha, size, generator)
-    lam = torch.maximum(lam, 1 - lam).to(inputs.device)
+    lam = send(torch.maximum(lam, 1 - lam), inputs.device)
     return Mixture(blend(inputs, inputs[partner], lam), partner, lam)
 
 
@@ -226,7 +228,7 @@ def cutmix(images: Tensor, alpha: float = 1.0, *, groups: int = 1, generator: to
     if images.dim() != 4 or not images.shape[2] * images.shape[3]:
         raise ValueError(f"images are {tuple(images.shape)}; must be (N, C, H, W), with pixels")
     size, _, height, width = images.shape
-    partner = random_partners(size, groups, generator).to(images.device)
+    partner = send(random_partners(size, groups, generator), images.device)
     keep = beta(alpha, 1, generator).double()
     side = (1 - torch.maximum(keep, 1 - keep)).sqrt()
     centre = _uniform(2, 1, generator=generator)
@@ -236,8 +238,8 @@ def cutmix(images: Tensor, alpha: float = 1.0, *, groups: int = 1, generator: to
         for length, place in zip((height, width), centre, strict=True)
     )
     inside = rows[:, None] & columns
-    lam = (1 - inside.sum() / (height * width)).to(images.device).expand(size)
-    return Mixture(torch.where(inside.to(images.device), images[partner], images), partner, lam)
+    lam = send(1 - inside.sum() / (height * width), images.device).expand(size)
+    return Mixture(torch.where(send(inside, images.device), images[partner], images), partner, lam)
 
 
 def _in_segment(length: int, centre: Tensor, half: Tensor) -> Tensor:
@@ -270,10 +272,10 @@ def inputmix(
         return mixup(inputs, alpha, groups=groups, generator=generator).inputs
     _check_floating(inputs)
     size = len(inputs)
-    partners = [random_partners(size, groups, generator).to(inputs.device) for _ in range(others)]
+    partners = [send(random_partners(size, groups, generator), inputs.device) for _ in range(others)]
     weights = dirichlet(alpha, size, others + 1, generator) / 2
     weights[:, 0] += 0.5
-    weights = weights.to(inputs.device, inputs.dtype).view(size, others + 1, *[1] * (inputs.dim() - 1))
+    weights = send(weights.to(inputs.dtype), inputs.device).view(size, others + 1, *[1] * (inputs.dim() - 1))
     mixed = weights[:, 0] * inputs
     for k, partner in enumerate(partners, 1):
         mixed += weights[:, k] * inputs[partner]

@@ -16,9 +16,9 @@ from imix.errors import Stopped, UserError
 from imix.features import BATCH, COLLAPSED, extract, feature_std, knn_accuracy
 from imix.methods import base
 from imix.progress import Report, say, silent
+from imix.transfer import send
 
 MONITOR_NEIGHBOURS = 20  # k of the kNN that watches a training
-CHECK_EVERY = 100  # on a GPU, steps between two checks of the loss for NaN: each check synchronises
 
 
 class Streams(NamedTuple):
@@ -77,7 +77,7 @@ class Training:
     """One training: everything that changes while it runs, so that it can be saved and continued.
 
     Args:
-        dataset: on the device. method: its name. settings: of the method's class for the data set's domain.
+        dataset: of the device. method: its name. settings: of the method's class for the data set's domain.
         seed: of weights, order, views and mixing.
 
     Raises:
@@ -91,17 +91,19 @@ class Training:
         # a probe's rate is chosen on the validation rows: their labels are not for training
         rows = (dataset.fit, dataset.fit_labels) if kind.supervised else (dataset.train, dataset.train_labels)
         if settings.fraction < 1:
-            chosen = nested_rows(rows[1], settings.fraction, seed).to(rows[0].device)
+            chosen = nested_rows(rows[1], settings.fraction, seed)
             rows = rows[0][chosen], rows[1][chosen]
         self.rows, self.labels = rows
         if len(self.rows) < settings.batch_size:
             raise UserError(
                 f"params.yaml: batch_size = {settings.batch_size}: must be at most the {len(self.rows)} training rows"
             )
-        self.dataset, self.settings, self.device = dataset, settings, dataset.train.device
+        self.dataset, self.settings, self.device = dataset, settings, dataset.device
         self.views = domains.make_views(dataset.kind, settings.views, dataset)
         encoder = domains.make_encoder(dataset.kind, settings.encoder, dataset)
         self.method = kind(encoder, settings, len(dataset.classes)).to(self.device)
+        if settings.compile:
+            self._compile()
         # clean rows are the same in every epoch: computed once
         self.clean = self._cleaned(self.rows) if settings.augmentation == "clean" else None
         self.steps = len(self.rows) // settings.batch_size
@@ -117,9 +119,16 @@ class Training:
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0  # of training, those before a kill included
 
+    def _compile(self) -> None:
+        """Compile the encoder and the key encoder, at their first calls; weights keep their names."""
+        self.method.encoder.compile()
+        if self.method.keys is not None:
+            self.method.keys.network.compile()
+
     def _cleaned(self, rows: Tensor) -> Tensor:
-        """Return rows as the encoder sees them without augmentation; computed in blocks."""
-        return torch.cat([self.views.clean(part) for part in rows.split(BATCH)])
+        """Return rows, where they were, as the encoder sees them without augmentation; computed in blocks."""
+        blocks = (self.views.clean(send(block, self.device)) for block in rows.split(BATCH))
+        return torch.cat([block.to(rows.device) for block in blocks])
 
     @cached_property
     def _watched(self) -> list[Tensor]:
@@ -128,11 +137,12 @@ class Training:
 
     def step_loss(self, rows: Tensor) -> Tensor:
         """Return the loss () of one batch of row indices (N,)."""
-        rows = rows.to(self.device)
-        batch = (self.rows if self.clean is None else self.clean)[rows]
+        stored = self.rows if self.clean is None else self.clean
+        # rows on the host: these lines run ahead of the device, so that a batch is there when its step begins
+        batch = send(stored[send(rows, stored.device)], self.device)
         self.method.follow()
         anchors = self._view(batch, 0)
-        keys = self.labels[rows] if self.method.supervised else self._view(batch, 1)
+        keys = self.labels[send(rows, self.device)] if self.method.supervised else self._view(batch, 1)
         loss = self._loss(anchors, keys)
         return (loss + self._loss(keys, anchors)) / 2 if self.settings.symmetric else loss
 
@@ -178,7 +188,7 @@ class Training:
         self.optimiser.zero_grad()
         self.total += loss.detach()
         self.step += 1
-        if self.device.type == "cpu" or self.step % CHECK_EVERY == 0 or self.step == self.steps:
+        if self.device.type == "cpu":  # on a GPU at the end of the epoch: a check waits for the device
             self.check()
         if self.step == self.steps:
             self.check_all()
@@ -198,7 +208,7 @@ class Training:
     def check_all(self) -> None:
         """Raise UserError where the loss, a weight, a statistic or a key is not finite; such a state is not saved."""
         self.check()
-        if not all(bool(tensor.isfinite().all()) for tensor in self.method.state_dict().values()):
+        if not torch.stack([tensor.isfinite().all() for tensor in self.method.state_dict().values()]).all():
             self._diverged("weights are")
 
     def _diverged(self, what: str) -> NoReturn:
@@ -213,7 +223,7 @@ class Training:
         if self.epoch % self.settings.knn_every and self.epoch < self.settings.epochs:
             return {"knn_validation": math.nan, "feature_std": math.nan, "collapsed": math.nan}
         data = self.dataset
-        fit, validation = (extract(self.method.encoder, inputs) for inputs in self._watched)
+        fit, validation = (extract(self.method.encoder, inputs, device=self.device) for inputs in self._watched)
         accuracy = knn_accuracy(fit, data.fit_labels, validation, data.validation_labels, neighbours=MONITOR_NEIGHBOURS)
         spread = feature_std(fit)
         if spread < COLLAPSED:

@@ -1,5 +1,6 @@
 """The machine's side of a run: device, threads, precision, determinism. Machine facts come from the environment."""
 
+import math
 import os
 import platform
 import re
@@ -72,10 +73,25 @@ def workers() -> int:
     Raises:
         UserError: ``IMIX_WORKERS`` is no such number.
     """
-    if (os.environ.get("IMIX_DEVICE") or "cuda") == "cuda" and torch.cuda.is_available():
-        return _count("IMIX_WORKERS", torch.cuda.device_count())
+    if gpus := _gpus():
+        return _count("IMIX_WORKERS", gpus)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return _count("IMIX_WORKERS", max(1, cores // threads()))
+
+
+def _gpus() -> int:
+    """Return the number of GPUs that trainings are spread over."""
+    name = os.environ.get("IMIX_DEVICE") or "cuda"
+    if not name.startswith("cuda") or not torch.cuda.is_available():
+        return 0
+    return torch.cuda.device_count() if name == "cuda" else 1
+
+
+def free_memory(device: torch.device) -> float:
+    """Return the bytes of a device's free memory for each process that runs on it; of a CPU, infinity."""
+    if device.type != "cuda":
+        return math.inf
+    return torch.cuda.mem_get_info(device)[0] / math.ceil(workers() / max(1, _gpus()))
 
 
 def _count(variable: str, default: int) -> int:

@@ -22,7 +22,7 @@ def main() -> None:
     points = {}
     for cell in (cell for cell in grid.cells() if cell.dataset == name):
         encoder, _ = checkpoints.load(paths.encoders(cell) / f"{seed}.safetensors", data)
-        found = features.extract(encoder, rows, clean).cpu().numpy()
+        found = features.extract(encoder, rows, clean, data.device).cpu().numpy()
         points[cell[1:]] = projections.project(found, asked["perplexity"], asked["seed"])
     title = f"{name}: test features, t-SNE, seed {seed}"
     plots.write(projections.plot(points, labels.cpu().numpy(), data.classes, title), target)

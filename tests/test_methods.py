@@ -26,6 +26,7 @@ BASE = {
     "embedding": 6,
     "projection": "mlpbn",
     "precision": "float32",
+    "compile": False,
     "inputmix": 0,
     "fraction": 1.0,
     "shared_lam": False,

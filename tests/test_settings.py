@@ -333,7 +333,8 @@ SGD = {
     "mix_inputs": "first",
     "mix_depth": "input",
 }
-SGD |= {"mix_labels": True, "symmetric": False, "shared_lam": False, "fraction": 1.0, "precision": "float32"}
+SGD |= {"mix_labels": True, "symmetric": False, "shared_lam": False, "fraction": 1.0}
+SGD |= {"precision": "float32", "compile": False}
 IMAGES = {
     "scale": [0.2, 1.0],
     "jitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1},

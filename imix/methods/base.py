@@ -15,6 +15,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from imix.objectives import LabelLoss
 from imix.schema import Alpha, Count, Epochs, Fraction, Head, Momentum, Rate, Strict, Within, rising
+from imix.transfer import send
 
 Augmentation = Literal["augmented", "clean"]
 Mix = Literal["none", "imix", "icutmix"]
@@ -45,6 +46,7 @@ class Settings(Strict):
     embedding: Annotated[int, Within(1, 65_536)]
     projection: Head
     precision: Literal["float32", "tf32", "bfloat16"]
+    compile: bool  # true: torch.compile the encoders, at the cost of a warm-up; it rounds otherwise
     inputmix: Annotated[int, Within(0, 100)]  # further inputs mixed into each, labels unchanged; 0 = off
     knn_every: Count  # epochs between two kNN accuracies on the validation rows
     fraction: Annotated[float, Within(0.0001, 1.0)]  # of the training rows, classes in proportion
@@ -67,6 +69,8 @@ class Settings(Strict):
             raise ValueError("mix_inputs must not be 'both' with CutMix: its box is drawn for one view")
         if self.mix_depth == "hidden" and (self.mix_inputs != "first" or not self.mix_labels or self.mix == "icutmix"):
             raise ValueError("mix_depth 'hidden' goes with mix_inputs 'first' and mix_labels true, and not with CutMix")
+        if self.mix_depth == "hidden" and self.compile:
+            raise ValueError("compile must be false with mix_depth 'hidden': every step would compile anew")
         rising("milestones", self.milestones, self.epochs)
         if (self.schedule == "step") != bool(self.milestones):
             raise ValueError(f"milestones {self.milestones} go with schedule 'step', and only with it")
@@ -118,7 +122,7 @@ class KeyEncoder(nn.Module):
         """Return keys (N, D). ``shuffle`` assigns items to the groups' BatchNorms at random; keys keep their order."""
         if groups == 1:  # one BatchNorm does not see the order
             return self.network(inputs)
-        order = torch.randperm(len(inputs), generator=shuffle).to(inputs.device)
+        order = send(torch.randperm(len(inputs), generator=shuffle), inputs.device)
         return per_group(self.network, inputs[order], groups)[order.argsort()]
 
 

@@ -21,7 +21,7 @@ from imix.sources import Form
 
 # settings that change no operation of a step; of these, the second line's may change its time
 FREE = {"epochs", "learning_rate", "warmup_epochs", "schedule", "milestones", "knn_every", "fraction", "alpha"}
-TIMED = {"augmentation", "mix", "views", "inputmix", "shared_lam", "mix_inputs", "mix_depth", "mix_labels"}
+TIMED = {"augmentation", "mix", "views", "inputmix", "shared_lam", "mix_inputs", "mix_depth", "mix_labels", "compile"}
 _steps: dict[tuple[Any, ...], tuple[float, float]] = {}
 
 

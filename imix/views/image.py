@@ -18,6 +18,7 @@ from torch import Tensor
 from imix.encoders.resnet import ResNet
 from imix.errors import UserError
 from imix.schema import Fraction, Strict, Within
+from imix.transfer import send
 from imix.views.base import Statistics, chosen, uniform
 
 Encoder = ResNet
@@ -100,12 +101,12 @@ class Views:
         s, size = self.settings, len(rows)
         boxes = random_crops(size, rows.shape[-2], rows.shape[-1], s.scale, generator)
         flip = torch.rand(size, generator=generator) < s.flip_probability
-        images = crop_resize(rows.float() / 255, boxes.to(rows.device), flip.to(rows.device))
+        images = crop_resize(rows.float() / 255, send(boxes, rows.device), send(flip, rows.device))
         strength = list(s.jitter.model_dump().values())
         images = jitter(images, strength, chosen(size, s.jitter_probability, generator), generator)
         grey = chosen(size, s.grey_probability, generator)
         if images.shape[1] == 3:
-            grey = grey.to(images.device)
+            grey = send(grey, images.device)
             images[grey] = luma(images[grey]).expand(-1, 3, -1, -1)
         return self._normalise(images)
 
@@ -120,8 +121,8 @@ class Views:
         if flip:
             left = torch.where(torch.rand(size, 1, 1, generator=generator) < 0.5, left.flip(2), left)
         padded = F.pad(rows, [padding] * 4).permute(0, 2, 3, 1)
-        index = torch.arange(size)[:, None, None]
-        crops = padded[index.to(rows.device), top.to(rows.device), left.to(rows.device)]
+        item = torch.arange(size)[:, None, None]
+        crops = padded[tuple(send(index, rows.device) for index in (item, top, left))]
         return self.clean(crops.permute(0, 3, 1, 2))
 
 
@@ -196,7 +197,7 @@ def recolouring(factor: Tensor, other: Tensor, channels: int) -> tuple[Tensor, T
         (..., C, C), a matrix over the channels; (..., C), what each channel's mean adds to all
         channels.
     """
-    weights = torch.tensor(LUMA if channels == 3 else [1.0], device=factor.device)
+    weights = send(torch.tensor(LUMA if channels == 3 else [1.0]), factor.device)
     means, grey = ((((1 - factor) * (other == kind))[..., None] * weights) for kind in (1, 2))
     return torch.diag_embed(factor[..., None].expand(*factor.shape, channels)) + grey[..., None, :], means
 
@@ -259,12 +260,12 @@ def jitter(images: Tensor, strength: list[float], rows: Tensor, generator: torch
     hue_slot = (order == 3).long().argmax(1) if coloured else torch.full((len(rows),), slots)
     hue_slot, by_hue = hue_slot.sort(stable=True)
     order, rows = order[by_hue], rows[by_hue]
-    factor = factor[by_hue].gather(1, order).to(images.device)  # (M, slots), as they are applied
-    turn = factor.gather(1, hue_slot.clamp(max=slots - 1)[:, None].to(images.device)).view(-1, 1, 1, 1)
+    factor = send(factor[by_hue].gather(1, order), images.device)  # (M, slots), as they are applied
+    turn = factor.gather(1, send(hue_slot.clamp(max=slots - 1)[:, None], images.device)).view(-1, 1, 1, 1)
     # counts of the items whose hue is in an earlier slot
     ends = torch.searchsorted(hue_slot, torch.arange(slots + 1)).tolist()
-    matrix, means = recolouring(factor.T, order.T.to(images.device), images.shape[1])
-    rows = rows.to(images.device)
+    matrix, means = recolouring(factor.T, send(order.T, images.device), images.shape[1])
+    rows = send(rows, images.device)
     work = images.index_select(0, rows)
     for slot in range(slots - coloured):
         late = slice(ends[slot + 1], None)

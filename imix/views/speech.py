@@ -22,6 +22,7 @@ from torchaudio.functional import melscale_fbanks
 from imix.encoders.resnet import ResNet
 from imix.errors import UserError
 from imix.schema import Below, Fraction, Positive, Strict, Within
+from imix.transfer import send
 from imix.views.base import Statistics, uniform
 
 Encoder = ResNet
@@ -128,7 +129,7 @@ class Views:
         alike = [part for k in range(4) for part in (kind == k).nonzero()[:, 0].split(self._block(rows)) if len(part)]
         views = torch.empty(size, 1, BANDS, FRAMES, device=rows.device)
         for items in alike:
-            here = items.to(rows.device)
+            here = send(items, rows.device)
             views.index_copy_(0, here, self.view(rows.index_select(0, here), *(z[items] for z in parameters)))
         return views
 
@@ -147,19 +148,19 @@ class Views:
         """
         device, mixed, stretched = rows.device, bool((share != 0).any()), bool((rate != 1).any())
         resampled = (speed != 1).nonzero()[:, 0]
-        clips = rows * (amplitude / 2**15).to(device)[:, None]
+        clips = rows * send(amplitude / 2**15, device)[:, None]
         if len(resampled):
-            here = resampled.to(device)
-            clips.index_copy_(0, here, resample(clips.index_select(0, here), speed[resampled].to(device)))
-        spectra, shift = self._stft(clips), shift.to(device)
+            here = send(resampled, device)
+            clips.index_copy_(0, here, resample(clips.index_select(0, here), send(speed[resampled], device)))
+        spectra, shift = self._stft(clips), send(shift, device)
         if not mixed and not stretched:
             return self._image(shift_frames(self._mel(power(spectra)), shift))
-        vocoder = Vocoder(rate.to(device), shift, math.ceil(FRAMES / (1 - self.settings.stretch)))
+        vocoder = Vocoder(send(rate, device), shift, math.ceil(FRAMES / (1 - self.settings.stretch)))
         if not mixed:
             return self._image(self._mel(vocoder.magnitude(power(spectra).sqrt_()).square_()))
         spectra = vocoder.spectra(spectra) if stretched else shift_frames(spectra, shift)
-        background = torch.view_as_real(self.noise.index_select(0, noise.to(device)))
-        torch.view_as_real(spectra).lerp_(background, share.to(device)[:, None, None, None])
+        background = torch.view_as_real(self.noise.index_select(0, send(noise, device)))
+        torch.view_as_real(spectra).lerp_(background, send(share, device)[:, None, None, None])
         return self._image(self._mel(power(spectra)))
 
     def _stft(self, clips: Tensor) -> Tensor:

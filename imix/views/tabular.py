@@ -11,6 +11,7 @@ from torch import Tensor
 from imix.encoders.mlp import TabularMLP
 from imix.errors import UserError
 from imix.schema import Fraction, Strict
+from imix.transfer import send
 from imix.views.base import Statistics
 
 Encoder = TabularMLP
@@ -64,5 +65,5 @@ class Views:
         """Standardise, then set each number to its mean, zero, with the view's probability."""
         keep = torch.rand(len(rows), self.numbers, generator=generator) >= self.masking[which]
         view = self.clean(rows)
-        view[:, : self.numbers] *= keep.to(view.device)
+        view[:, : self.numbers] *= send(keep, view.device)
         return view
