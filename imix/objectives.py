@@ -93,7 +93,7 @@ def moco(anchors: Tensor, keys: Tensor, queue: Tensor, temperature: float, contr
     if queue.dim() != 2 or not len(queue) or queue.shape[1] != keys.shape[1]:
         raise ValueError(f"queue {tuple(queue.shape)}: must be (K, {keys.shape[1]}), with K at least 1")
     anchors, keys = F.normalize(anchors.float(), dim=1), F.normalize(keys.float(), dim=1)
-    to_keys, to_queue = (_logits(anchors, z, temperature) for z in (keys, queue))
+    to_keys, to_queue = (_logits(anchors, z, temperature) for z in (keys, queue.float()))
     older = _logsumexp(to_queue)
     every = torch.logaddexp(_logsumexp(to_keys), older) if contrast == "batch" else None
 

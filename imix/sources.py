@@ -57,6 +57,7 @@ class Form(NamedTuple):
         carved: validation rows are training rows put aside.
         exact: False where only the archive says how many rows there are; the official edition's are
             given then.
+        unlabelled: rows without a label, for pretraining only.
     """
 
     train: int
@@ -69,6 +70,7 @@ class Form(NamedTuple):
     numbers: int = 0
     carved: bool = True
     exact: bool = True
+    unlabelled: int = 0
 
     @property
     def fit(self) -> int:
@@ -303,6 +305,8 @@ class Splits:
         column_groups: tabular only, how many columns each group has; ``numbers``: how many leading
             ones are numeric.
         background: speech only, (M, 16000) int16 seconds of noise.
+        unlabelled: (M, ...), rows without a label, for pretraining only.
+        columns: tabular only, what makes rows of a raw table: the fields of `imix.tables.Columns`.
     """
 
     inputs: dict[str, NDArray[Any]]
@@ -314,6 +318,8 @@ class Splits:
     column_groups: tuple[int, ...] = ()
     numbers: int = 0
     background: NDArray[np.int16] | None = None
+    unlabelled: NDArray[Any] | None = None
+    columns: Mapping[str, Any] | None = None
 
 
 def save(splits: Splits, folder: Path, kind: str, origin: str, facts: Mapping[str, Any]) -> None:
@@ -335,6 +341,8 @@ def save(splits: Splits, folder: Path, kind: str, origin: str, facts: Mapping[st
     arrays = dict(splits.inputs) | {f"{name}_labels": splits.labels[name] for name in SPLITS}
     background = np.zeros((0, 0), np.int16) if splits.background is None else splits.background
     arrays |= {"mean": splits.mean, "std": splits.std, "background": background}
+    if splits.unlabelled is not None:
+        arrays["unlabelled"] = splits.unlabelled
     with replacing(folder / "tensors.safetensors") as temporary:
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
         digest = sha256(temporary)
@@ -352,6 +360,8 @@ def save(splits: Splits, folder: Path, kind: str, origin: str, facts: Mapping[st
         "column_groups": list(splits.column_groups),
         "numbers": splits.numbers,
         "sha256": digest,
+        **({"unlabelled": len(splits.unlabelled)} if splits.unlabelled is not None else {}),
+        **({"columns": splits.columns} if splits.columns is not None else {}),
         **facts,
     }
     write_json(folder / "card.json", card)
@@ -362,6 +372,8 @@ def _check(splits: Splits, kind: str, where: str) -> None:
     for name in SPLITS:
         _check_split(name, splits, where)
         views.check_rows(splits.inputs[name], name, where)
+    if splits.unlabelled is not None:
+        views.check_rows(splits.unlabelled, "unlabelled", where)
     if missing := set(range(len(splits.classes))) - set(splits.labels["train"].tolist()):
         raise UserError(f"{where}: no training row of class {splits.classes[min(missing)]!r}")
     _check_statistics(splits, where)

@@ -196,7 +196,7 @@ def _method_keys() -> frozenset[str]:
 
 def _check_batch(cell: Cell, form: Form, settings: Settings, layer: str) -> None:
     """Refuse a batch larger than the training rows."""
-    count = form.train - (form.validation if form.carved and cell.method == "supervised" else 0)
+    count = form.fit if cell.method == "supervised" else form.train + form.unlabelled
     count = min(count, int(count * settings.fraction) + form.classes)  # a share of each class, rounded up
     if form.exact and settings.batch_size > count:
         raise UserError(
