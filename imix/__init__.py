@@ -10,6 +10,7 @@ __all__ = [
     "cutmix",
     "dirichlet",
     "inputmix",
+    "load_encoder",
     "mixed_loss",
     "mixing",
     "mixup",
@@ -26,6 +27,8 @@ def __getattr__(name: str) -> Any:
     """
     if name in MODULES:
         return import_module(f"imix.{name}")
+    if name == "load_encoder":  # needs imix[study], as the encoders' trainings do
+        return import_module("imix.encoding").load_encoder
     if name in __all__:
         return getattr(import_module("imix.mixing"), name)
     raise AttributeError(f"module 'imix' has no attribute {name!r}")

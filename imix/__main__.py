@@ -1,4 +1,7 @@
-"""``python -m imix plan | store | readme``: what a study will cost; what the store holds; results in README.md."""
+"""``python -m imix plan | store | readme | encode``.
+
+What a study will cost; what the store holds; results in README.md; features of raw data by a trained encoder.
+"""
 
 import argparse
 import heapq
@@ -60,8 +63,13 @@ def main() -> None:
         "--prune", type=_positive, action=Once, metavar="GB", help="remove what was used longest ago, down to GB"
     )
     commands.add_parser("readme", help="write the results of reports/ into README.md")
+    features = commands.add_parser("encode", help="write the features of raw data by a trained encoder")
+    features.add_argument("encoder", type=Path, help="data/encoders/<cell>/<seed>.safetensors, or a copy of it")
+    features.add_argument("source", type=Path, help="a table, a picture, a recording, or a folder of them")
+    features.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".parquet, .csv or .npy")
+    features.add_argument("--id", metavar="COLUMN", action=Once, help="a table's column of ids; default: row numbers")
     args = parser.parse_args()
-    {"plan": _plan, "store": _store, "readme": _readme}[args.command](args)
+    {"plan": _plan, "store": _store, "readme": _readme, "encode": _encode}[args.command](args)
 
 
 def _positive(text: str) -> float:
@@ -231,6 +239,13 @@ def _readme(args: argparse.Namespace) -> None:
     if new != old:
         write_bytes(README, new.encode())
     print(f"{README}: {'written' if new != old else 'up to date'}")
+
+
+def _encode(args: argparse.Namespace) -> None:
+    from imix import encoding
+
+    rows, features = encoding.encode(args.encoder, args.source, args.output, args.id)
+    print(f"{args.output}: {rows:,} rows, {features:,} features each")
 
 
 if __name__ == "__main__":

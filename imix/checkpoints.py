@@ -1,8 +1,13 @@
-"""Encoders on disk: safetensors, with the settings that rebuild the network in the header. Nothing is unpickled."""
+"""Encoders on disk: safetensors, with what rebuilds the network and prepares rows in the header; nothing is unpickled.
+
+The header's one entry holds "domain": kind, settings of encoder and views; "data": `prepared`; "sha256": of the
+weights; "facts_sha256": of domain and data.
+"""
 
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -11,6 +16,7 @@ from torch import Tensor, nn
 from imix.dataset import Dataset
 from imix.domains import domain_class, make_encoder
 from imix.errors import UserError
+from imix.identity import digest
 from imix.schema import Strict
 
 KEY = "imix"  # the header's only key: safetensors does not keep the order of several
@@ -25,12 +31,42 @@ def fingerprint(state: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def dump(encoder: nn.Module, kind: str, encoder_settings: Strict, views_settings: Strict) -> tuple[bytes, str]:
-    """Return a file's content, an encoder's weights with its domain, and the fingerprint of the weights."""
+def prepared(dataset: Dataset) -> dict[str, Any]:
+    """Return what makes an encoder's input of raw data: shape, statistics, columns; JSON keeps float32 exactly."""
+    return {
+        "shape": list(dataset.train.shape[1:]),
+        "column_groups": list(dataset.column_groups),
+        "numbers": dataset.numbers,
+        "mean": dataset.mean.tolist(),
+        "std": dataset.std.tolist(),
+        "columns": dataset.card.get("columns"),
+    }
+
+
+def dump(encoder: nn.Module, dataset: Dataset, encoder_settings: Strict, views_settings: Strict) -> tuple[bytes, str]:
+    """Return a file's content and the fingerprint of the weights; `load` and `imix.encoding.load_encoder` read it."""
     state = {name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}
-    domain = {"kind": kind, "encoder": encoder_settings.model_dump(), "views": views_settings.model_dump()}
+    domain = {"kind": dataset.kind, "encoder": encoder_settings.model_dump(), "views": views_settings.model_dump()}
     sha256 = fingerprint(state)
-    return save(state, metadata={KEY: json.dumps({"domain": domain, "sha256": sha256})}), sha256
+    facts = {"domain": domain, "data": prepared(dataset)}
+    header = facts | {"sha256": sha256, "facts_sha256": digest(facts)}
+    return save(state, metadata={KEY: json.dumps(header)}), sha256
+
+
+def read(path: Path, device: str = "cpu") -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the header and the weights of a file.
+
+    Raises:
+        UserError: other weights or facts than were saved.
+        OSError, KeyError, TypeError, ValueError, SafetensorError: a file that `dump` did not make.
+    """
+    with safe_open(path, "pt", device=device) as file:
+        header = json.loads((file.metadata() or {})[KEY])
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    facts = {key: header[key] for key in ("domain", "data")}
+    if (fingerprint(state), digest(facts)) != (header["sha256"], header["facts_sha256"]):
+        raise UserError(f"{path}: damaged: not what was saved; `dvc repro -f` of its stage makes it again")
+    return header, state
 
 
 def load(path: Path, dataset: Dataset) -> tuple[nn.Module, str]:
@@ -39,15 +75,8 @@ def load(path: Path, dataset: Dataset) -> tuple[nn.Module, str]:
     Raises:
         UserError: a file that `dump` did not make, or one for other inputs.
     """
-    device = dataset.device
     try:
-        with safe_open(path, "pt", device=str(device)) as file:
-            header = json.loads((file.metadata() or {})[KEY])
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        if fingerprint(state) != header["sha256"]:
-            raise UserError(
-                f"{path}: damaged: other weights than were saved; `dvc repro -f` of its stage makes it again"
-            )
+        header, state = read(path, str(dataset.device))
         domain = domain_class(header["domain"]["kind"]).model_validate(header["domain"])
         encoder = make_encoder(domain.kind, domain.encoder, dataset)
         encoder.load_state_dict(state)

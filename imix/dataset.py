@@ -32,6 +32,7 @@ class Dataset:
         validation, validation_labels: rows that choices are made on.
         test, test_labels: rows that are only ever reported on.
         sha256: of the tensors' file. card: all that `save` wrote of the data set.
+        unlabelled: rows without a label, for pretraining only; None if there are none.
 
     The other attributes are those of `Splits`.
     """
@@ -54,6 +55,19 @@ class Dataset:
     numbers: int
     sha256: str
     card: dict[str, Any]
+    unlabelled: Tensor | None = None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether labels say anything: there are two classes or more."""
+        return len(self.classes) > 1
+
+    def pretraining_rows(self) -> tuple[Tensor, Tensor]:
+        """Return rows (N, ...) and labels (N,) of a training without labels; unlabelled rows have -1."""
+        if self.unlabelled is None:
+            return self.train, self.train_labels
+        none = self.train_labels.new_full((len(self.unlabelled),), -1)
+        return torch.cat([self.train, self.unlabelled]), torch.cat([self.train_labels, none])
 
     @property
     def device(self) -> torch.device:

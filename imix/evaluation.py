@@ -1,7 +1,7 @@
 """Linear evaluation of frozen features, and all metrics of one encoder (section 3)."""
 
 import math
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 
 FEW_LABELS = {"linear_accuracy_1_percent": 0.01, "linear_accuracy_10_percent": 0.1}  # shares of the rows' labels
 ALIGNED_ROWS = 200  # test rows whose two views alignment compares
+# metrics that are null for a data set of fewer than two classes
+OF_LABELS = (
+    "linear_accuracy", "linear_accuracy_test_selected", "linear_accuracy_validation", "balanced_accuracy",
+    "knn_accuracy", "train_accuracy", *FEW_LABELS, "probe_rate", "test_accuracy_per_rate",
+    "validation_accuracy_per_rate",
+)  # fmt: skip
 
 
 class Probe(Strict):
@@ -118,9 +124,10 @@ def balanced_accuracy(predictions: Tensor, labels: Tensor) -> float:
 
 def evaluate(
     encoder: nn.Module, dataset: Dataset, views_settings: Strict, settings: Probe, seed: int
-) -> dict[str, float | int | list[float]]:
+) -> dict[str, Any]:
     """Return all metrics of one encoder on one data set, in percent where they are accuracies.
 
+    Those of labels, `OF_LABELS`, are None where there are fewer than two classes.
     The learning rate is chosen on the validation rows by probes that never saw them; where those rows were
     carved from the training rows, the probes are then trained again on all of these, as the paper's are. The
     best rate by test accuracy, the published protocol, is ``linear_accuracy_test_selected``.
@@ -130,10 +137,24 @@ def evaluate(
         views_settings: the data set's, so that alignment means the same for all encoders.
     """
     runtime.set_precision("float32")  # whatever this process trained in before
-    classes, seed = len(dataset.classes), settings.seed + seed
+    seed = settings.seed + seed
     views = domains.make_views(dataset.kind, views_settings, dataset)
     train, test = (extract(encoder, rows, views.clean, dataset.device) for rows in (dataset.train, dataset.test))
-    fit = len(dataset.fit)
+    by_labels = dict.fromkeys(OF_LABELS)
+    if dataset.labelled:
+        by_labels = _by_labels(encoder, dataset, views, settings, seed, train, test)
+    aligned = send(random_subset(dataset.test, ALIGNED_ROWS), dataset.device)
+    return by_labels | {
+        **_geometry(train, test),
+        "alignment": alignment(*_two_views(encoder, views, aligned, seed)),
+    }
+
+
+def _by_labels(
+    encoder: nn.Module, dataset: Dataset, views: "Views", settings: Probe, seed: int, train: Tensor, test: Tensor
+) -> dict[str, Any]:
+    """Return the metrics that need labels, `OF_LABELS`, from the features of training and test rows."""
+    classes, fit = len(dataset.classes), len(dataset.fit)
     validation = train[fit:] if dataset.carved else extract(encoder, dataset.validation, views.clean, dataset.device)
     copies = _augmented(encoder, views, dataset, settings, seed) or [train]
     probes = train_probes([copy[:fit] for copy in copies], dataset.fit_labels, classes, settings, seed)
@@ -141,7 +162,6 @@ def evaluate(
     if dataset.carved:
         probes = train_probes(copies, dataset.train_labels, classes, settings, seed)
     predictions = probes.predict(test)
-    aligned = send(random_subset(dataset.test, ALIGNED_ROWS), dataset.device)
     on_test, chosen = accuracy(predictions, dataset.test_labels), int(on_validation.argmax())
     return {
         "linear_accuracy": float(on_test[chosen]),
@@ -151,8 +171,6 @@ def evaluate(
         "knn_accuracy": knn_accuracy(train, dataset.train_labels, test, dataset.test_labels, settings.neighbours),
         "train_accuracy": float(accuracy(probes.predict(train)[chosen], dataset.train_labels)),
         **_with_few_labels(train, test, validation, dataset, settings, seed),
-        **_geometry(train, test),
-        "alignment": alignment(*_two_views(encoder, views, aligned, seed)),
         "probe_rate": settings.rates[chosen],
         "test_accuracy_per_rate": on_test.tolist(),
         "validation_accuracy_per_rate": on_validation.tolist(),

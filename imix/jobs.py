@@ -74,7 +74,7 @@ def variant(
         history = done.history.read_bytes()
     metrics = evaluated(network, fingerprint, rows, evaluates["settings"], evaluates["code"], seed, report)
     settings = trains["settings"]
-    used = rows.fit_labels if cell.method == "supervised" else rows.train_labels
+    used = rows.fit_labels if cell.method == "supervised" else rows.pretraining_rows()[1]
     count = len(used) if settings["fraction"] == 1 else len(dataset.nested_rows(used, settings["fraction"], seed))
     size = {"parameters": sum(p.numel() for p in network.parameters()), "rows": count}
     result = {"size": size, "settings": settings} | {key: metrics.pop(key) for key in ("encoder", "torch")}
@@ -135,7 +135,7 @@ def _train(
 def _keep(work: store.Entry, label: str, training: pretraining.Training, began: dict[str, str]) -> None:
     """Put a finished training's results and record into the store."""
     settings, rows = training.settings, training.dataset
-    content, fingerprint = checkpoints.dump(training.method.encoder, rows.kind, settings.encoder, settings.views)
+    content, fingerprint = checkpoints.dump(training.method.encoder, rows, settings.encoder, settings.views)
     history = pretraining.history_csv(training.history).encode()
     spent = {"label": label, "seconds": round(training.seconds, 2), **began, **runtime.rounding(training.device)}
     spent |= {"processor": runtime.processor(), "threads": torch.get_num_threads()}

@@ -83,8 +83,8 @@ def beta(alpha: float, size: int, generator: torch.Generator | None = None) -> T
     """
     _check_alpha(alpha)
     _check_count("size", size)
-    radius, angle = _uniform(2, size, generator=generator, dtype=torch.float64)
-    tail = radius ** (1 / alpha)
+    radius, angle = _uniform(2, size, generator=generator, dtype=torch.float64).unbind()
+    tail = radius.pow(1 / alpha)
     cosine = torch.cos(2 * math.pi * angle)
     spread = tail + cosine.square() * (1 - tail)
     # the smaller of the weight and its complement, without the cancellation of (1 - |t|) / 2

@@ -64,7 +64,7 @@ def n_pair(anchors: Tensor, keys: Tensor, temperature: float, groups: int = 1) -
     _check_temperature(temperature)
     if groups < 1 or len(anchors) % groups:
         raise ValueError(f"groups = {groups}: must be at least 1 and divide the batch of {len(anchors)}")
-    anchors, keys = (F.normalize(z.float(), dim=1).unflatten(0, (groups, -1)) for z in (anchors, keys))
+    anchors, keys = (F.normalize(z.float(), dim=1).view(groups, -1, z.shape[1]) for z in (anchors, keys))
     # (N, N / groups)
     log_probability = F.log_softmax(_logits(anchors, keys, temperature), dim=2).flatten(0, 1)
     size = log_probability.shape[1]
@@ -93,7 +93,7 @@ def moco(anchors: Tensor, keys: Tensor, queue: Tensor, temperature: float, contr
     if queue.dim() != 2 or not len(queue) or queue.shape[1] != keys.shape[1]:
         raise ValueError(f"queue {tuple(queue.shape)}: must be (K, {keys.shape[1]}), with K at least 1")
     anchors, keys = F.normalize(anchors.float(), dim=1), F.normalize(keys.float(), dim=1)
-    to_keys, to_queue = (_logits(anchors, z, temperature) for z in (keys, queue))
+    to_keys, to_queue = (_logits(anchors, z, temperature) for z in (keys, queue.float()))
     older = _logsumexp(to_queue)
     every = torch.logaddexp(_logsumexp(to_keys), older) if contrast == "batch" else None
 

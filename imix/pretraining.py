@@ -89,7 +89,7 @@ class Training:
         runtime.set_precision(settings.precision)
         kind = plugins.find("methods", method).Method
         # a probe's rate is chosen on the validation rows: their labels are not for training
-        rows = (dataset.fit, dataset.fit_labels) if kind.supervised else (dataset.train, dataset.train_labels)
+        rows = (dataset.fit, dataset.fit_labels) if kind.supervised else dataset.pretraining_rows()
         if settings.fraction < 1:
             chosen = nested_rows(rows[1], settings.fraction, seed)
             rows = rows[0][chosen], rows[1][chosen]
@@ -222,9 +222,11 @@ class Training:
         """Return kNN accuracy on validation rows and spread of features, every ``knn_every`` epochs and at the end."""
         if self.epoch % self.settings.knn_every and self.epoch < self.settings.epochs:
             return {"knn_validation": math.nan, "feature_std": math.nan, "collapsed": math.nan}
-        data = self.dataset
+        data, accuracy = self.dataset, math.nan
         fit, validation = (extract(self.method.encoder, inputs, device=self.device) for inputs in self._watched)
-        accuracy = knn_accuracy(fit, data.fit_labels, validation, data.validation_labels, neighbours=MONITOR_NEIGHBOURS)
+        if data.labelled:
+            labels = data.fit_labels, data.validation_labels
+            accuracy = knn_accuracy(fit, labels[0], validation, labels[1], neighbours=MONITOR_NEIGHBOURS)
         spread = feature_std(fit)
         if spread < COLLAPSED:
             say(f"warning: collapsed: after epoch {self.epoch} the features' spread is {spread:.2g}")

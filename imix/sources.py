@@ -57,6 +57,7 @@ class Form(NamedTuple):
         carved: validation rows are training rows put aside.
         exact: False where only the archive says how many rows there are; the official edition's are
             given then.
+        unlabelled: rows without a label, for pretraining only.
     """
 
     train: int
@@ -69,6 +70,7 @@ class Form(NamedTuple):
     numbers: int = 0
     carved: bool = True
     exact: bool = True
+    unlabelled: int = 0
 
     @property
     def fit(self) -> int:
@@ -250,6 +252,22 @@ def column_statistics(numbers: NDArray[Any]) -> tuple[NDArray[np.float32], NDArr
     return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
 
 
+def channel_statistics(parts: list[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return mean and standard deviation (C,) in 0..1 of each channel of uint8 images (N, C, H, W).
+
+    Sums are exact and in blocks: a float copy of all images would take four times their memory.
+    """
+    total = square = np.zeros(parts[0].shape[1], np.int64)
+    for images in parts:
+        for block in np.array_split(images, 1 + len(images) // 1000):
+            total = total + block.sum((0, 2, 3), dtype=np.int64)
+            square = square + (block.astype(np.int64) ** 2).sum((0, 2, 3))
+    pixels = sum(len(images) * images.shape[2] * images.shape[3] for images in parts)
+    mean = total / pixels
+    std = np.sqrt(square / pixels - mean**2)
+    return (mean / 255).astype(np.float32), (std / 255).astype(np.float32)
+
+
 def fetch_from_package(package: str, extra: str, member: str, sha256: str, target: Path) -> None:
     """Copy a file that an installed package carries, after checking its SHA-256.
 
@@ -303,6 +321,8 @@ class Splits:
         column_groups: tabular only, how many columns each group has; ``numbers``: how many leading
             ones are numeric.
         background: speech only, (M, 16000) int16 seconds of noise.
+        unlabelled: (M, ...), rows without a label, for pretraining only.
+        columns: tabular only, what makes rows of a raw table: the fields of `imix.tables.Columns`.
     """
 
     inputs: dict[str, NDArray[Any]]
@@ -314,6 +334,8 @@ class Splits:
     column_groups: tuple[int, ...] = ()
     numbers: int = 0
     background: NDArray[np.int16] | None = None
+    unlabelled: NDArray[Any] | None = None
+    columns: Mapping[str, Any] | None = None
 
 
 def save(splits: Splits, folder: Path, kind: str, origin: str, facts: Mapping[str, Any]) -> None:
@@ -335,6 +357,8 @@ def save(splits: Splits, folder: Path, kind: str, origin: str, facts: Mapping[st
     arrays = dict(splits.inputs) | {f"{name}_labels": splits.labels[name] for name in SPLITS}
     background = np.zeros((0, 0), np.int16) if splits.background is None else splits.background
     arrays |= {"mean": splits.mean, "std": splits.std, "background": background}
+    if splits.unlabelled is not None:
+        arrays["unlabelled"] = splits.unlabelled
     with replacing(folder / "tensors.safetensors") as temporary:
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
         digest = sha256(temporary)
@@ -352,6 +376,8 @@ def save(splits: Splits, folder: Path, kind: str, origin: str, facts: Mapping[st
         "column_groups": list(splits.column_groups),
         "numbers": splits.numbers,
         "sha256": digest,
+        **({"unlabelled": len(splits.unlabelled)} if splits.unlabelled is not None else {}),
+        **({"columns": splits.columns} if splits.columns is not None else {}),
         **facts,
     }
     write_json(folder / "card.json", card)
@@ -362,6 +388,8 @@ def _check(splits: Splits, kind: str, where: str) -> None:
     for name in SPLITS:
         _check_split(name, splits, where)
         views.check_rows(splits.inputs[name], name, where)
+    if splits.unlabelled is not None:
+        views.check_rows(splits.unlabelled, "unlabelled", where)
     if missing := set(range(len(splits.classes))) - set(splits.labels["train"].tolist()):
         raise UserError(f"{where}: no training row of class {splits.classes[min(missing)]!r}")
     _check_statistics(splits, where)

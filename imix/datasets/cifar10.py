@@ -13,7 +13,7 @@ from imix import archives
 from imix.archives import Archive, Checksum, members
 from imix.errors import UserError
 from imix.schema import Strict
-from imix.sources import Form, PartRows, Splits, choose_parts, part_form
+from imix.sources import Form, PartRows, Splits, channel_statistics, choose_parts, part_form
 
 KIND = "image"
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -100,7 +100,7 @@ def read_layout(path: Path, layout: Layout, classes: list[str], rows: PartRows) 
     part_of = {"train": "train", "validation": "train", "test": "test"}
     inputs = {split: images[part_of[split]][chosen] for split, chosen in index.items()}
     chosen_labels = {split: labels[part_of[split]][chosen] for split, chosen in index.items()}
-    mean, std = _statistics([inputs["train"], inputs["validation"]])
+    mean, std = channel_statistics([inputs["train"], inputs["validation"]])
     return Splits(inputs, chosen_labels, classes, mean, std, carved=True)
 
 
@@ -116,19 +116,3 @@ def _records(
     if labels.max() >= classes:
         raise UserError(f"{path}: {name}: label {labels.max()}; must be 0..{classes - 1}")
     return records[:, layout.label_bytes :].reshape(-1, *SHAPE), labels
-
-
-def _statistics(parts: list[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return mean and standard deviation (3,) of each colour in 0..1.
-
-    Sums are exact and in blocks: a float copy of all images would take four times their memory.
-    """
-    total = square = np.zeros(3, np.int64)
-    for images in parts:
-        for block in np.array_split(images, 1 + len(images) // 1000):
-            total = total + block.sum((0, 2, 3), dtype=np.int64)
-            square = square + (block.astype(np.int64) ** 2).sum((0, 2, 3))
-    pixels = sum(len(images) for images in parts) * SHAPE[1] * SHAPE[2]
-    mean = total / pixels
-    std = np.sqrt(square / pixels - mean**2)
-    return (mean / 255).astype(np.float32), (std / 255).astype(np.float32)

@@ -91,5 +91,5 @@ def read(source: Source, rows: Rows, folder: Path) -> Splits:
     flags = [(words[name][:, None] == np.array(values)).astype(np.float32) for name, values in FLAGS.items()]
     inputs, split_labels = carve(np.concatenate([numbers, *flags], axis=1), labels, rows, folder)
     mean, std = column_statistics(training_rows(inputs)[:, :NUMBERS])
-    columns = {"column_groups": COLUMN_GROUPS, "numbers": NUMBERS}
-    return Splits(inputs, split_labels, CLASSES, mean, std, carved=True, **columns)
+    facts = {"column_groups": COLUMN_GROUPS, "numbers": NUMBERS, "columns": {"numbers": COLUMNS, "categories": FLAGS}}
+    return Splits(inputs, split_labels, CLASSES, mean, std, carved=True, **facts)

@@ -129,7 +129,7 @@ def training(
 ) -> tuple[int, float, float]:
     """Return steps, operations and bytes of a training, its kNN included, from those of ``one`` step."""
     form, labels = found.form, plugins.find("methods", method).Method.supervised
-    rows = form.fit if labels else form.train
+    rows = form.fit if labels else form.train + form.unlabelled
     rows = min(rows, form.classes * math.ceil(rows / form.classes * settings.fraction))  # rounded up in each class
     steps = settings.epochs * (rows // settings.batch_size)
     watched = (form.fit + form.validation) * encoder.forward + 2 * form.fit * form.validation * encoder.features

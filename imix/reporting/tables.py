@@ -173,7 +173,7 @@ def floor_note(results: pd.DataFrame) -> str:
 def _origin(card: Mapping[str, Any]) -> str:
     """Return where the rows come from; an archive with its checksum, and whether that is the official one's."""
     source = card["source"]
-    if "file" not in source:
+    if "checksum" not in source:  # no archive
         return card["origin"]
     verdict = {True: " (official)", False: " (not the official archive)", None: ""}[source.get("official")]
     unchecked = "" if source.get("verified", True) else ", unchecked"

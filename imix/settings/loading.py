@@ -13,17 +13,21 @@ from imix.errors import UserError
 from imix.evaluation import Probe
 from imix.methods.base import Augmentation, Mix
 from imix.paths import Cell
+from imix.scaling import is_scaled
 from imix.schema import Strict, entry, shown, validated
 from imix.settings import text
 from imix.settings.merging import (
+    BASES,
     PARAMS,
     ablation_datasets,
+    asked,
     axes,
     check_mixes,
     data,
     evaluation,
     expanded,
     is_factor,
+    is_own,
     resolve,
     selectors,
     variants,
@@ -56,24 +60,33 @@ def check(raw: Any) -> Params:
     for dataset in params.data:
         if dataset in RESERVED:
             raise UserError(f"{PARAMS}: data.{dataset}: the name is used for other files; take another name")
-        data(params, dataset)
+        asked(params, dataset)
+        if _used(params, dataset):
+            data(params, dataset)
     if "like" in params.defaults:
         raise UserError(f"{PARAMS}: defaults.like: unknown key; a recipe may be like another")
     _check_layer(params.defaults, "defaults", "")
     for dataset, layer in params.recipe.items():
-        entry(params.data, dataset, f"{PARAMS}: recipe.{dataset}: data")
+        if not (base := dataset in BASES and dataset not in params.data):
+            entry(params.data, dataset, f"{PARAMS}: recipe.{dataset}: data")
         expanded(params.recipe, dataset, "recipe")
-        _check_layer(layer, f"recipe.{dataset}", data(params, dataset).module.KIND)
+        _check_layer(layer, f"recipe.{dataset}", BASES[dataset] if base else asked(params, dataset)[0].KIND)
     _check_grid(params)
     for name in params.ablation:
         _check_ablation(params, name, params.asked(name))
     for dataset in params.recipe:
-        _check_cells(params, dataset)
+        if dataset in params.data and _used(params, dataset):
+            _check_cells(params, dataset)
     _check_transfer(params)
     for name in params.ablations.run:
         for dataset in ablation_datasets(params, name):
             variants(params, name, dataset)
     return params
+
+
+def _used(params: Params, dataset: str) -> bool:
+    """Whether a data set can be looked at; a user's own files are only while the grid has it."""
+    return dataset in params.grid.datasets or not is_own(params, dataset)
 
 
 def _check_cells(params: Params, dataset: str) -> None:
@@ -100,7 +113,7 @@ def _check_layer(layer: Any, name: str, kind: str, path: tuple[str, ...] = ()) -
         raise UserError(f"{PARAMS}: {name}.{min(wrong)}: must be one for all cells; move it out of {'.'.join(path)}")
     own = {key: value for key, value in layer.items() if key not in selectors() and key not in ("like", "probe")}
     methods = tuple(sorted(axes()[1] & set(path))) or tuple(plugins.names("methods"))
-    validated(_partial(methods, kind, "none" in path), own, str(PARAMS), whole=name)
+    validated(_partial(methods, kind, "none" in path), own, str(PARAMS), whole=name, passes=is_scaled)
     if "probe" in layer:
         validated(_optional(Probe), layer["probe"], str(PARAMS), whole=f"{name}.probe")
     for key in [key for key in layer if key in selectors()]:
@@ -150,6 +163,9 @@ def _check_grid(params: Params) -> None:
             entry(getattr(params, block), dataset, f"{PARAMS}: grid.datasets: {block}")
         for axis in ("mixes", SUPERVISED):
             check_mixes(params, dataset, getattr(params.grid, axis), f"grid.{axis}")
+        if params.grid.supervised and data(params, dataset).form.classes < 2:
+            text = f"{dataset} has no two classes, so that nothing can be trained with labels; must be []"
+            raise UserError(f"{PARAMS}: grid.supervised = {params.grid.supervised}: {text}")
     for name in params.ablations.run:
         entry(params.ablation, name, f"{PARAMS}: ablations.run: ablation")
     for number, name in enumerate(params.ablations.datasets):

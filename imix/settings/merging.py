@@ -22,12 +22,16 @@ from imix import domains, plugins
 from imix.errors import UserError
 from imix.evaluation import Probe
 from imix.methods.base import NOT_MIXED, Augmentation, Mix, Settings
+from imix.own import OwnSource, signature
 from imix.paths import Cell
+from imix.scaling import scaled_to
 from imix.schema import Strict, entry, shown, validated
 from imix.settings.study import Ablation, Params
 from imix.sources import Form
 
 PARAMS = Path("params.yaml")
+# recipes that no data set has, for data sets of one's own to be like, with their domains; `own` has what they share
+BASES = {"own": "", "table": "tabular", "image": "image", "audio": "speech"}
 Block = dict[str, Any]
 
 
@@ -129,7 +133,36 @@ class Data(NamedTuple):
 
 
 def data(params: Params, dataset: str) -> Data:
-    """Return the source and the choice of rows of a data set.
+    """Return the source and the choice of rows of a data set, and what they give.
+
+    Raises:
+        UserError: naming the key, the value and what is allowed.
+    """
+    module, source, rows = asked(params, dataset)
+    try:
+        return Data(module, source, rows, _form(module, source, rows))
+    except ValueError as error:
+        raise UserError(f"{PARAMS}: data.{dataset}.{error}") from None
+
+
+def _form(module: ModuleType, source: Strict, rows: Strict) -> Form:
+    if not isinstance(source, OwnSource):
+        return module.form(source, rows)
+    return _own_form(module, source.model_dump_json(), rows.model_dump_json(), signature(module.files(source)))
+
+
+@cache  # reading a large table takes seconds, and every cell asks
+def _own_form(module: ModuleType, source: str, rows: str, files: Any) -> Form:
+    return module.form(module.Source.model_validate_json(source), module.Rows.model_validate_json(rows))
+
+
+def is_own(params: Params, dataset: str) -> bool:
+    """Whether a data set's files are the user's own, which need not be there while no cell uses them."""
+    return isinstance(asked(params, dataset)[1], OwnSource)
+
+
+def asked(params: Params, dataset: str) -> tuple[ModuleType, Strict, Strict]:
+    """Return the module, the source and the choice of rows of a data set; looks at no file.
 
     Raises:
         UserError: naming the key, the value and what is allowed.
@@ -139,23 +172,27 @@ def data(params: Params, dataset: str) -> Data:
         merged.add(block, name)
     if unknown := set(merged.settings) - {"source", "rows"}:
         raise UserError(f"{PARAMS}: {where}.{min(unknown)}: unknown key; allowed: source, rows, like")
-    for key in ("source", "rows"):
-        if not isinstance(merged.settings.get(key), dict):
-            raise UserError(f"{PARAMS}: {where}.{key}: is missing; must be a block of keys")
-    source, rows = merged.settings["source"], merged.settings["rows"]
+    source = _block(merged.settings, "source", where)
     if "name" not in source:
         known = ", ".join(plugins.names("datasets"))
         raise UserError(f"{PARAMS}: {where}.source.name: is missing; must be one of {known}")
     module = plugins.find("datasets", source["name"], f"{PARAMS}: {where}.source.name")
+    needed = any(field.is_required() for field in module.Rows.model_fields.values())
+    rows = _block(merged.settings if needed else {"rows": {}} | merged.settings, "rows", where)
     plugins.find("views", module.KIND, f"imix/datasets/{source['name']}.py: KIND")
     checked = [
         validated(model, block, str(PARAMS), whole=f"{where}.{key}")
         for key, model, block in (("source", module.Source, source), ("rows", module.Rows, rows))
     ]
-    try:
-        return Data(module, *checked, module.form(*checked))
-    except ValueError as error:
-        raise UserError(f"{PARAMS}: {where}.{error}") from None
+    if isinstance(checked[0], OwnSource) and checked[0].folder is None:
+        checked[0] = checked[0].model_copy(update={"folder": dataset})
+    return module, checked[0], checked[1]
+
+
+def _block(settings: Block, key: str, where: str) -> Block:
+    if not isinstance(settings.get(key), dict):
+        raise UserError(f"{PARAMS}: {where}.{key}: is missing; must be a block of keys")
+    return settings[key]
 
 
 def resolve(params: Params, cell: Cell, change: tuple[str, Mapping[str, Any]] = ("", {})) -> Settings:
@@ -168,6 +205,7 @@ def resolve(params: Params, cell: Cell, change: tuple[str, Mapping[str, Any]] = 
     for layer, block in [("defaults", params.defaults), *expanded(params.recipe, cell.dataset, "recipe")]:
         for name, part in selected(block, cell, layer):
             merged.add({key: value for key, value in part.items() if key != "probe"}, name)
+    merged.settings |= scaled_to(_rows(found.form, cell), merged.settings)
     merged.add(change[1], change[0])
     model, settings = domains.training_class(cell.method, found.module.KIND), merged.settings
     for key in (set(settings) & _method_keys()) - set(model.model_fields):
@@ -196,9 +234,14 @@ def _method_keys() -> frozenset[str]:
     )
 
 
+def _rows(form: Form, cell: Cell) -> int:
+    """Return how many rows a cell trains on."""
+    return form.fit if cell.method == "supervised" else form.train + form.unlabelled
+
+
 def _check_batch(cell: Cell, form: Form, settings: Settings, layer: str) -> None:
     """Refuse a batch larger than the training rows."""
-    count = form.train - (form.validation if form.carved and cell.method == "supervised" else 0)
+    count = _rows(form, cell)
     count = min(count, int(count * settings.fraction) + form.classes)  # a share of each class, rounded up
     if form.exact and settings.batch_size > count:
         raise UserError(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from imix import identity
 from imix.files import write_json
+from imix.own import OwnSource, content_sha256
 from imix.paths import SETTINGS, Cell
 from imix.settings.merging import Block, ablation_datasets, data, evaluation, resolve, variants
 from imix.settings.study import Params
@@ -35,6 +36,8 @@ def resolved(params: Params) -> dict[Path, Block]:
 def _dataset(params: Params, dataset: str) -> dict[Path, Block]:
     """Return what fetch, preprocess, evaluate and baseline need of a data set."""
     module, source, rows, _ = data(params, dataset)
+    if isinstance(source, OwnSource):
+        source = source.model_copy(update={"sha256": content_sha256(module.files(source))})
     code = {"source": identity.source_code(source.name)}  # type: ignore[attr-defined]
     asked = evaluation(params, dataset)
     evaluates = {"evaluation": identity.evaluation_code(module.KIND)}
