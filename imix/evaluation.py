@@ -24,7 +24,7 @@ from imix.features import (
     uniformity,
 )
 from imix.schema import Count, Epochs, Momentum, Rate, Seed, Strict, Within, once, rising
-from imix.transfer import send
+from imix.sending import send
 
 if TYPE_CHECKING:
     from imix.views.base import Views

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imix.errors import UserError
-from imix.transfer import send
+from imix.sending import send
 
 SPREAD_ROWS = 20_000  # of a large data set that spread, rank and Fréchet distance are computed from
 PAIR_ROWS = 2_000  # the same for uniformity, which compares all pairs of rows

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from imix.transfer import send
+from imix.sending import send
 
 # Below the first, nearly every weight rounds to 0 or 1 in float32 and nothing is mixed.
 ALPHA_RANGE = (0.01, 1000.0)

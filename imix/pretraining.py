@@ -16,7 +16,7 @@ from imix.errors import Stopped, UserError
 from imix.features import BATCH, COLLAPSED, extract, feature_std, knn_accuracy
 from imix.methods import base
 from imix.progress import Report, say, silent
-from imix.transfer import send
+from imix.sending import send
 
 MONITOR_NEIGHBOURS = 20  # k of the kNN that watches a training
 

@@ -188,7 +188,7 @@ def evaluation():
 
 NEEDED = [
     "mixing", "objectives", "methods/moco", "methods/base", "views/tabular", "views/base", "encoders/mlp", "features",
-    "pretraining", "dataset", "domains", "checkpoints", "runtime", "arithmetic", "transfer",
+    "pretraining", "dataset", "domains", "checkpoints", "runtime", "arithmetic", "sending",
 ]  # fmt: skip
 NOT_NEEDED = [
     "imix/methods/byol.py", "imix/methods/npair.py", "imix/methods/supervised.py", "imix/views/image.py",

@@ -15,7 +15,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from imix.objectives import LabelLoss
 from imix.schema import Alpha, Count, Epochs, Fraction, Head, Momentum, Rate, Strict, Within, rising
-from imix.transfer import send
+from imix.sending import send
 
 Augmentation = Literal["augmented", "clean"]
 Mix = Literal["none", "imix", "icutmix"]

@@ -18,7 +18,7 @@ from torch import Tensor
 from imix.encoders.resnet import ResNet
 from imix.errors import UserError
 from imix.schema import Fraction, Strict, Within
-from imix.transfer import send
+from imix.sending import send
 from imix.views.base import Statistics, chosen, uniform
 
 Encoder = ResNet

@@ -22,7 +22,7 @@ from torchaudio.functional import melscale_fbanks
 from imix.encoders.resnet import ResNet
 from imix.errors import UserError
 from imix.schema import Below, Fraction, Positive, Strict, Within
-from imix.transfer import send
+from imix.sending import send
 from imix.views.base import Statistics, uniform
 
 Encoder = ResNet

@@ -11,7 +11,7 @@ from torch import Tensor
 from imix.encoders.mlp import TabularMLP
 from imix.errors import UserError
 from imix.schema import Fraction, Strict
-from imix.transfer import send
+from imix.sending import send
 from imix.views.base import Statistics
 
 Encoder = TabularMLP
