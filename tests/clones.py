@@ -1,5 +1,6 @@
 """Clones of this repository with small studies, for tests and scripts that run, kill and compare whole pipelines."""
 
+import fcntl
 import functools
 import hashlib
 import json
@@ -18,7 +19,8 @@ import yaml
 from tests import observe
 
 ROOT = Path(__file__).parents[1]
-FILES = ("params.yaml", "dvc.yaml", "README.md", ".gitignore", ".gitattributes", ".dvcignore", "data/README.md")
+FILES = ("params.yaml", "dvc.yaml", "README.md", ".gitignore", ".gitattributes", ".dvcignore", "data/README.md",
+    "own/README.md")  # fmt: skip
 OUR_OWN = {key: value for key, value in os.environ.items() if not key.startswith(("IMIX_", "DVC_"))}
 ENVIRONMENT = OUR_OWN | {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -120,19 +122,31 @@ def committed(folder: Path, params: dict[str, Any] | None = None) -> Path:
 
 
 @functools.cache
-def studied(folder: Path) -> tuple[Path, set[str]]:
-    """Run `STUDY` once per test session, observed, and commit; return the clone and the stages that ran.
+def studied(base: Path) -> tuple[Path, set[str]]:
+    """Run `STUDY` once per test session, observed, and commit; return a copy of the clone and the stages that ran.
 
     Args:
-        folder: where the clone is made, and ``observed`` beside it, with the notes of `tests.observe`.
+        base: a folder of this test process. The first of several processes runs the study; each gets a copy
+            in ``base / "study"``: the clone, and ``observed`` beside it, with the notes of `tests.observe`.
     """
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared_study"
+    shared.mkdir(exist_ok=True)
+    with (shared / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "ran").exists():
+            (shared / "ran").write_text("\n".join(_study(shared / "study")))
+    shutil.copytree(shared / "study", base / "study", symlinks=True)
+    return base / "study/clone", set((shared / "ran").read_text().split())
+
+
+def _study(folder: Path) -> set[str]:
     made = clone(folder / "clone", 2, STUDY, STUDY_CHANGES)
     variables = observe.install(folder / "observed")
     variables["PYTHONPATH"] = f"{made}{os.pathsep}{variables['PYTHONPATH']}"
     ran = stages_run(run(made, "dvc", "repro", **variables))
     git(made, "add", "-A")
     git(made, "commit", "-qm", "study")
-    return made, ran
+    return ran
 
 
 def restore(folder: Path) -> None:

@@ -69,7 +69,7 @@ def within(path: str, folder: str) -> bool:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    return clones.studied(tmp_path_factory.getbasetemp() / "study")[0]
+    return clones.studied(tmp_path_factory.getbasetemp())[0]
 
 
 @pytest.fixture(scope="module")

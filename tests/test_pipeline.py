@@ -24,7 +24,7 @@ TEMPERATURE = "recipe.segment.moco.imix.temperature"  # of that cell alone
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    return clones.studied(tmp_path_factory.getbasetemp() / "study")
+    return clones.studied(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture
