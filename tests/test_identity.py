@@ -1,5 +1,6 @@
 """What a fingerprint of code depends on: tokens the same on every Python, and the modules that can change a result."""
 
+import graphlib
 import json
 import shutil
 import subprocess
@@ -329,3 +330,14 @@ def test_the_tokens_need_the_standard_library_alone():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_imports_go_one_way():
+    """Also those within functions: none hides a circle. Views, encoders and methods know no data sets."""
+    found = [*(ROOT / "imix").rglob("*.py"), *(ROOT / "stages").rglob("*.py")]
+    files = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in found}
+    imports = {name: {*identity._imports(name, path)} & files.keys() - {name} for name, path in files.items()}
+    graphlib.TopologicalSorter(imports).prepare()
+    for name, others in imports.items():
+        if name.startswith(("imix.views", "imix.encoders", "imix.methods")):
+            assert not {other for other in others if other.startswith(("imix.datasets", "imix.sources"))}, name
