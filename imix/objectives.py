@@ -68,7 +68,7 @@ def n_pair(anchors: Tensor, keys: Tensor, temperature: float, groups: int = 1) -
     # (N, N / groups)
     log_probability = F.log_softmax(_logits(anchors, keys, temperature), dim=2).flatten(0, 1)
     size = log_probability.shape[1]
-    return lambda label: F.nll_loss(log_probability, label % size, reduction="none")
+    return lambda label: -_at(log_probability, label % size)
 
 
 def moco(anchors: Tensor, keys: Tensor, queue: Tensor, temperature: float, contrast: str) -> LabelLoss:
@@ -98,10 +98,15 @@ def moco(anchors: Tensor, keys: Tensor, queue: Tensor, temperature: float, contr
     every = torch.logaddexp(_logsumexp(to_keys), older) if contrast == "batch" else None
 
     def loss(label: Tensor) -> Tensor:
-        positive = to_keys.gather(1, label[:, None])[:, 0]
+        positive = _at(to_keys, label)
         return (torch.logaddexp(positive, older) if every is None else every) - positive
 
     return loss
+
+
+def _at(values: Tensor, label: Tensor) -> Tensor:
+    """Return each row's value at its label, (N, M), (N,) -> (N,); torch lists nll_loss as not deterministic on CUDA."""
+    return values.gather(1, label[:, None])[:, 0]
 
 
 def _logsumexp(logits: Tensor) -> Tensor:
@@ -138,4 +143,4 @@ def supervised(logits: Tensor, labels: Tensor) -> LabelLoss:
         shapes = f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)}"
         raise ValueError(f"{shapes}: must be (N, C) and (N,), with N at least 1")
     log_probability = F.log_softmax(logits.float(), dim=1)
-    return lambda label: F.nll_loss(log_probability, labels[label], reduction="none")
+    return lambda label: -_at(log_probability, labels[label])

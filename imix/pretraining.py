@@ -249,7 +249,8 @@ class Training:
         self.method.load_state_dict(own)
         for number, parameter in enumerate(self.optimiser.param_groups[0]["params"]):
             if (velocity := tensors.get(f"velocity.{number}")) is not None:
-                self.optimiser.state[parameter]["momentum_buffer"] = velocity.to(self.device)
+                # in the parameter's memory format: fused SGD goes through both as they are stored
+                self.optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(velocity)
         for name, generator in self.streams._asdict().items():
             generator.set_state(tensors[f"stream.{name}"])
         self.order = tensors["order"]

@@ -12,6 +12,7 @@ from imix import domains, jobs, mixing, pretraining, runtime, store
 from imix.dataset import Dataset, nested_rows
 from imix.errors import Stopped, UserError, noted_signals
 from imix.evaluation import Probe, evaluate
+from tests import test_device
 from tests.test_methods import BASE, OWN
 
 PROBE = Probe(
@@ -189,6 +190,20 @@ def test_every_kind_of_training_continues_bit_for_bit(changes, work):
     with pytest.raises(KeyboardInterrupt):
         run(interrupt(new("npair", **changes), 4, dies), work)
     assert_same(resumed(new("npair", **changes), work), train("npair", **changes))
+
+
+def test_a_residual_network_continues_bit_for_bit(work):
+    """Its weights are channels last, a saved state is not."""
+    whole, killed, resumed = (test_device.training("mnist", "npair") for _ in range(3))
+    killed.rows = resumed.rows = whole.rows  # noise, drawn anew
+    for training in (whole, killed):
+        training.run_step()
+    store.save_state(work, *killed.state())
+    resumed.load_state(*store.load_state(work))
+    for training in (whole, resumed):
+        training.step_loss(torch.arange(8)).backward()
+        training.optimiser.step()
+    assert_same(whole, resumed)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
