@@ -94,14 +94,16 @@ WORKS = {  # the table, how it is written, settings of source and rows, facts of
         {"groups": (1, 2)}),
     "gaps with flags": (table(size=gaps(PLAIN["size"], 3), colour=gaps(PLAIN.colour, 4)), {}, {"missing": "indicator"},
         {}, {"groups": (1, 3, 1)}),
-    "a listed category": (table(zip=[7 + n % 4 for n in range(60)]), {}, {"categories": ["zip"]}, {}, {"groups": (1, 2, 4)}),
+    "a listed category": (table(zip=[7 + n % 4 for n in range(60)]), {}, {"categories": ["zip"]}, {},
+        {"groups": (1, 2, 4)}),
     "a constant and a listed column": (table(one=1, id=range(60)), {}, {"drop": ["id"]}, {}, {"groups": (1, 2)}),
     "six rows": (table(6), {}, {}, {}, {"rows": 6}),
     "truth values": (table(sold=[n % 2 == 0 for n in range(60)]), {}, {}, {}, {"groups": (1, 2, 2)}),
     "no numbers": (PLAIN.drop(columns="size"), {}, {}, {}, {"groups": (2,)}),
     "200 columns of categories": (table(300, **text_columns(3)), {}, {}, {}, {"groups": (1, 2, *[3] * 200)}),
     "text in one block": (table(mixed=[*range(30), *["x"] * 30]), {}, {}, {}, {"groups": (1, 2, 31)}),
-    "spaces after commas": (b"size, kind\n" + b"1.5, a\n2.5, b\n" * 20, {}, {}, {}, {"groups": (1,), "classes": ["a", "b"]}),
+    "spaces after commas": (b"size, kind\n" + b"1.5, a\n2.5, b\n" * 20, {}, {}, {},
+        {"groups": (1,), "classes": ["a", "b"]}),
 }  # fmt: skip
 REFUSED = {
     "five rows": (table(5), {}, {}, {}, "class 'k1' has 2 rows; must have 3 or more, one for each split"),
@@ -111,7 +113,8 @@ REFUSED = {
     "200 columns of text": (table(300, **text_columns(200)), {}, {}, {},
         "columns 't0', 't1', 't2', 't3', 't4' and 195 more: more than 100 different texts, as in 'w"),
     "dates": (table(300, day=DAYS), {}, {}, {}, "column 'day': dates, as in '2024-01-01'; list in drop"),
-    "decimal commas": (table(300), {"sep": ";", "decimal": ","}, {}, {}, "'size': numbers with decimal commas? set decimal"),
+    "decimal commas": (table(300), {"sep": ";", "decimal": ","}, {}, {},
+        "'size': numbers with decimal commas? set decimal"),
     "repeated names": (b"a,b,a\n1,2,3\n", {}, {}, {}, "column 'a' is there 2 times"),
     "a column without a name": (b"a,,kind\n1,2,3\n", {}, {}, {}, "column 2 has no name"),
     "no header": (b"1,2,3\n4,5,6\n", {}, {}, {}, "the first line holds numbers, 1, 2, 3; it must name the columns"),
@@ -121,16 +124,18 @@ REFUSED = {
     "UTF-16 without a mark": (PLAIN, {"encoding": "utf-16-le"}, {}, {}, "holds zero bytes; save the file as UTF-8"),
     "a longer row": (b"size,kind\n1,a\n2,b,c\n", {}, {}, {}, "not a table that can be read"),
     "a gap": (table(size=gaps(PLAIN["size"], 3)), {}, {}, {}, "column 'size', row 4: is empty; fill it"),
-    "an infinite number": (table(size=[*PLAIN["size"][:59], np.inf]), {}, {}, {}, "column 'size', row 60: 'inf' is no finite"),
+    "an infinite number": (table(size=[*PLAIN["size"][:59], np.inf]), {}, {}, {},
+        "column 'size', row 60: 'inf' is no finite"),
     "no such label": (PLAIN, {}, {"label": "kinds"}, {}, "no entry 'kinds' (did you mean 'kind'?)"),
     "no such column to drop": (PLAIN, {}, {"drop": ["id"]}, {}, "no entry 'id'"),
-    "an unknown split": (table(part=[*SPLIT[1:], "tset"]), {}, {}, {"split": "part"}, "split 'tset'; must be train, test"),
+    "an unknown split": (table(part=[*SPLIT[1:], "tset"]), {}, {}, {"split": "part"},
+        "split 'tset'; must be train, test"),
     "no test rows": (table(part="train"), {}, {}, {"split": "part"}, "put 0 into test"),
     "one group": (table(who="me"), {}, {}, {"group": "who"}, "1 group; must be 3 or more"),
     "a label of numbers": (table(2000, kind=np.arange(2000) / 7), {}, {}, {}, "has 2000 different values"),
     "no labels in the column": (table(kind=[None] * 60), {}, {}, {}, "no row has a label; leave out source.label"),
     "nothing but constants": (table(size=1, colour="red"), {}, {}, {}, "no column is left"),
-    "an empty label column's class of one": (table(kind=["a"] * 59 + ["b"]), {}, {}, {}, "class 'b' has 1 row; must have 3"),
+    "a class of one row": (table(kind=["a"] * 59 + ["b"]), {}, {}, {}, "class 'b' has 1 row; must have 3"),
 }  # fmt: skip
 
 
@@ -176,9 +181,7 @@ def test_one_group_is_in_one_split(folder):
 
 def test_gaps_become_means_of_training_rows_alone(folder):
     size = gaps(PLAIN["size"], 45, 46, 2)
-    splits = read_case(
-        (table(size=size, part=SPLIT), {}, {"missing": "indicator"}, {"split": "part"}, {}), folder
-    )
+    splits = read_case((table(size=size, part=SPLIT), {}, {"missing": "indicator"}, {"split": "part"}, {}), folder)
     train = pd.Series(size[:40]).mean()
     columns = tables.Columns.model_validate(splits.columns)
     assert columns.fill == pytest.approx([train]) and columns.gaps == ["size"]
@@ -294,7 +297,7 @@ def test_splits_by_folders_and_groups_by_names(folder):
     splits = read("images", {"split": "folders"})
     assert sorted(splits.inputs["test"][:, 0, 0, 0]) == list(range(16, 24))
     for path in sorted(folder.rglob("*.png")):
-        path.rename(folder / f"{path.parent.name}" f"{int(path.stem) // 4}_{path.stem}.png")
+        path.rename(folder / f"{path.parent.name}{int(path.stem) // 4}_{path.stem}.png")
     for name in "ab":
         (folder / name).mkdir()
         for path in folder.glob(f"{name}*.png"):
@@ -394,7 +397,8 @@ def written(target, path, source, identity=None):
         names = (own.OWN.parent / target).with_suffix(".ids.txt").read_text().splitlines()
         found = pd.DataFrame(np.load(own.OWN.parent / target)).assign(id=[name.strip('"') for name in names])
     else:
-        found = (pd.read_csv if target.endswith("csv") else pd.read_parquet)(own.OWN.parent / target, dtype_backend="numpy_nullable")
+        read_back = pd.read_csv if target.endswith("csv") else pd.read_parquet
+        found = read_back(own.OWN.parent / target, dtype_backend="numpy_nullable")
     assert found.shape == (count, width + 1)
     return found.assign(id=found["id"].astype(str)).set_index("id")
 
@@ -425,17 +429,20 @@ def has_pyarrow():
 
 def test_features_of_pictures(folder):
     for number in range(20):
-        picture(folder / f"{'train' if number < 14 else 'test'}/{'ab'[number % 2]}/{number:02}.png", colour=(9 * number,) * 3)
+        place = folder / f"{'train' if number < 14 else 'test'}/{'ab'[number % 2]}"
+        picture(place / f"{number:02}.png", colour=(9 * number,) * 3)
     read("images", {"split": "folders", "canvas": [16, 12]})
     path, wanted = trained("image", RESNET, IMAGE)
     found = written("f.csv", path, folder / "test")
-    assert list(found.index) == [f"{'ab'[n % 2]}/{n}.png" for n in (14, 16, 18, 15, 17, 19)] and same(found, wanted["test"])
+    assert list(found.index) == [f"{'ab'[n % 2]}/{n}.png" for n in (14, 16, 18, 15, 17, 19)]
+    assert same(found, wanted["test"])
     assert same(written("f.csv", path, folder / "test/a/14.png"), wanted["test"][:1])
 
 
 def test_features_of_recordings(folder):
     for number in range(20):
-        tone(folder / f"{'train' if number < 14 else 'test'}/{'ab'[number % 2]}/{number}.wav", 8000, 1 + number % 2, hertz=300.0)
+        place = folder / f"{'train' if number < 14 else 'test'}/{'ab'[number % 2]}"
+        tone(place / f"{number}.wav", 8000, 1 + number % 2, hertz=300.0)
     read("audio", {"split": "folders"})
     path, wanted = trained("speech", RESNET, SPEECH | {"noise": 0.0})
     found = written("f.csv", path, folder / "test")
@@ -454,7 +461,7 @@ def test_what_cannot_be_encoded(folder):
         ((path, folder / "t.csv", folder / "f.csv", "nmae"), "--id: column: no entry 'nmae'"),
         ((folder / "no.safetensors", folder / "t.csv", folder / "f.csv"), "not an encoder of this project"),
     ):
-        with pytest.raises(UserError, match="^[^\n]*$") as error:
+        with pytest.raises(UserError) as error:
             encoding.encode(*arguments)
-        assert words in str(error.value)
+        assert words in str(error.value) and "\n" not in str(error.value)
     assert not list(folder.glob("f.*"))
