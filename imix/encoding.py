@@ -96,8 +96,15 @@ def load_encoder(path: str | Path) -> Encoder:
         UserError: not a file that a training wrote.
 
     Example:
-        >>> encoder = imix.load_encoder(path)                             # doctest: +SKIP
-        >>> features = encoder(encoder.prepare(pd.read_csv("more.csv")))  # doctest: +SKIP
+        >>> import tempfile
+        >>> import pandas as pd
+        >>> from imix.sklearn import Encoder
+        >>> table = pd.DataFrame({"size": np.arange(40) % 7, "colour": ["red", "blue"] * 20})
+        >>> path = Path(tempfile.mkdtemp()) / "encoder.safetensors"
+        >>> Encoder(steps=5, random_state=0).fit(table).save(path)
+        >>> encoder = load_encoder(path)
+        >>> encoder(encoder.prepare(table)).shape == (40, encoder.features)
+        True
     """
     path = Path(path)
     try:
