@@ -27,7 +27,7 @@ METHODS = ("npair", "moco", "byol")
 RECIPE: dict[str, Any] = {
     "groups": 1, "momentum": 0.9, "weight_decay": 0.0001, "schedule": "cosine", "milestones": [], "embedding": 128,
     "precision": "float32", "fraction": 1.0, "inputmix": 0, "shared_lam": False, "mix_inputs": "first",
-    "mix_depth": "input", "mix_labels": True, "symmetric": False, "learning_rate": 0.25, "alpha": 2.0,
+    "mix_depth": "input", "compile": False, "mix_labels": True, "symmetric": False, "learning_rate": 0.25, "alpha": 2.0,
     "encoder": {"width": 0.0625}, "views": {"masking": [0.2, 0.2]}, "batch_size": "auto", "warmup_epochs": "auto",
     "knn_every": "auto",
 }  # fmt: skip

@@ -11,7 +11,7 @@ import torch
 import yaml
 from PIL import Image
 
-from imix import checkpoints, domains, encoding, media, own, plugins, tables
+from imix import checkpoints, domains, encoding, evaluation, media, own, plugins, pretraining, tables
 from imix.dataset import load
 from imix.errors import UserError
 from imix.scaling import scaled_to
@@ -19,9 +19,13 @@ from imix.settings import loading, resolved
 from imix.sources import SPLITS, save
 from tests.conftest import ROOT
 from tests.test_datasets import of_form
+from tests.test_pretraining import settings as training_settings
 from tests.test_settings import STUDY
 
 CPU = torch.device("cpu")
+PROBE = evaluation.Probe(
+    rates=[1.0], epochs=2, batch_size=20, momentum=0.9, milestones=[], copies=0, flip=False, neighbours=5, seed=0
+)
 
 
 @pytest.fixture(autouse=True)
@@ -356,6 +360,29 @@ def test_nothing_is_trained_with_labels_that_are_not_there(folder):
     params["grid"]["supervised"] = ["none"]
     with pytest.raises(UserError, match=r"grid.supervised = \['none'\]: mine has no two classes.*must be \[\]"):
         loading.check(params)
+
+
+def test_without_labels_all_is_evaluated_that_needs_none(folder):
+    read_case(WORKS["no label"], folder)
+    data = load(own.OWN.parent / "tensors", CPU)
+    cell = training_settings("npair", batch_size=20, epochs=1)
+    training = pretraining.Training(data, "npair", cell, 0)
+    pretraining.run(training, "test")
+    assert np.isnan(training.history[-1]["knn_validation"]) and training.history[-1]["feature_std"] > 0
+    found = evaluation.evaluate(training.method.encoder, data, cell.views, PROBE, 0)
+    assert all(found[name] is None for name in evaluation.OF_LABELS) and found["effective_rank"] > 1
+
+
+def test_rows_without_a_label_are_pretrained_on_and_not_probed(folder):
+    read_case(WORKS["rows without a label"], folder)
+    data = load(own.OWN.parent / "tensors", CPU)
+    own_training = pretraining.Training(data, "npair", training_settings("npair", batch_size=10, epochs=1), 0)
+    assert len(own_training.rows) == len(data.train) + 10 and len(data.train) + len(data.test) == 50
+    assert set(data.pretraining_rows()[1].tolist()) == {-1, 0, 1}
+    supervised = training_settings("supervised", batch_size=10, epochs=1)
+    assert len(pretraining.Training(data, "supervised", supervised, 0).rows) == len(data.fit)
+    part = training_settings("npair", batch_size=10, epochs=1, fraction=0.5)
+    assert len(pretraining.Training(data, "npair", part, 0).rows) == len(data.train) // 2 + 5
 
 
 @pytest.mark.parametrize("rows", [2, 3, 5, 20, 40, 100, 1000, 10_000, 1_000_000])
