@@ -1,7 +1,12 @@
 """i-Mix: contrastive representation learning with mixed virtual labels, in any domain (arXiv 2010.08887)."""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from imix import mixing, objectives
+    from imix.encoding import load_encoder
+    from imix.mixing import beta, cutmix, dirichlet, inputmix, mixed_loss, mixup, random_partners
 
 __version__ = "0.2.0"
 MODULES = ("mixing", "objectives")
@@ -24,11 +29,15 @@ def __getattr__(name: str) -> Any:
 
     Raises:
         AttributeError: an unknown name.
+        ImportError: packages of imix[study] that are not installed.
     """
     if name in MODULES:
         return import_module(f"imix.{name}")
-    if name == "load_encoder":  # needs imix[study], as the encoders' trainings do
-        return import_module("imix.encoding").load_encoder
+    if name == "load_encoder":
+        try:
+            return import_module("imix.encoding").load_encoder
+        except ModuleNotFoundError as error:
+            raise ImportError(f"imix.load_encoder needs {error.name}: pip install 'imix[study]'") from None
     if name in __all__:
         return getattr(import_module("imix.mixing"), name)
     raise AttributeError(f"module 'imix' has no attribute {name!r}")

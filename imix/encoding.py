@@ -49,15 +49,13 @@ class Encoder(nn.Module):
         self.columns = tables.Columns.model_validate(facts["columns"]) if facts["columns"] else None
         self.encoder = views.Encoder.make(domain.encoder, views.seen(self.shape), facts["column_groups"])
         self.features = int(self.encoder.features)
-        self._views, self._settings = views.Views, domain.views
+        self._views = views
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(facts[name], dtype=torch.float32))
 
     def forward(self, rows: Tensor) -> Tensor:
         """Standardise stored rows (N, ...) and return their features (N, D)."""
-        # clean views take no background; random ones, which speech checks settings for, are not made here
-        silence = torch.zeros(1, *self.shape, dtype=torch.int16, device=self.mean.device)
-        views = self._views(self._settings, Statistics(self.mean, self.std, self.numbers, silence))
+        views = self._views.Views(self._views.NEUTRAL, Statistics(self.mean, self.std, self.numbers))
         return self.encoder(views.clean(rows)).flatten(1)
 
     def prepare(self, raw: Any) -> Tensor:
@@ -96,8 +94,15 @@ def load_encoder(path: str | Path) -> Encoder:
         UserError: not a file that a training wrote.
 
     Example:
-        >>> encoder = imix.load_encoder(path)                             # doctest: +SKIP
-        >>> features = encoder(encoder.prepare(pd.read_csv("more.csv")))  # doctest: +SKIP
+        >>> import tempfile
+        >>> import pandas as pd
+        >>> from imix.sklearn import Encoder
+        >>> table = pd.DataFrame({"size": np.arange(40) % 7, "colour": ["red", "blue"] * 20})
+        >>> path = Path(tempfile.mkdtemp()) / "encoder.safetensors"
+        >>> Encoder(steps=5, random_state=0).fit(table).save(path)
+        >>> encoder = load_encoder(path)
+        >>> encoder(encoder.prepare(table)).shape == (40, encoder.features)
+        True
     """
     path = Path(path)
     try:

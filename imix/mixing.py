@@ -80,6 +80,10 @@ def beta(alpha: float, size: int, generator: torch.Generator | None = None) -> T
 
     Raises:
         TypeError, ValueError: an argument of the wrong type or outside its range.
+
+    Example:
+        >>> bool((beta(1.0, 1000, torch.Generator().manual_seed(0)).mean() - 0.5).abs() < 0.05)
+        True
     """
     _check_alpha(alpha)
     _check_count("size", size)
@@ -108,6 +112,10 @@ def dirichlet(alpha: float, size: int, parts: int, generator: torch.Generator | 
 
     Raises:
         TypeError, ValueError: an argument of the wrong type or outside its range.
+
+    Example:
+        >>> dirichlet(1.0, size=4, parts=3).sum(1).allclose(torch.ones(4))
+        True
     """
     _check_alpha(alpha)
     _check_count("size", size)
@@ -136,6 +144,10 @@ def random_partners(size: int, groups: int = 1, generator: torch.Generator | Non
     Raises:
         TypeError, ValueError: an empty batch, fewer than one group, or a batch that does not divide
             into groups.
+
+    Example:
+        >>> random_partners(6, groups=2)[:3].sort().values
+        tensor([0, 1, 2])
     """
     _check_count("groups", groups)
     if size < 1:
@@ -194,6 +206,13 @@ def mixes_hidden(layer: nn.Module, mixture: Mixture, groups: int = 1) -> Removab
     Raises:
         TypeError, ValueError: fewer than one group, or a batch that does not divide into groups.
         RuntimeError: on a call of the layer after the last block.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
+        >>> x = torch.randn(8, 5)
+        >>> handle = mixes_hidden(network[2], mixup(x))
+        >>> features = network(x)  # of mixed hidden features
+        >>> handle.remove()
     """
     _check_count("groups", groups)
     if len(mixture.partner) % groups:
@@ -224,6 +243,11 @@ def cutmix(images: Tensor, alpha: float = 1.0, *, groups: int = 1, generator: to
     Raises:
         TypeError: an argument of the wrong type.
         ValueError: images that are not 4-D or have no pixels, and as in `mixup`.
+
+    Example:
+        >>> mixed, partner, lam = cutmix(torch.randint(256, (8, 3, 32, 32), dtype=torch.uint8))
+        >>> mixed.dtype, bool((lam == lam[0]).all())
+        (torch.uint8, True)
     """
     if images.dim() != 4 or not images.shape[2] * images.shape[3]:
         raise ValueError(f"images are {tuple(images.shape)}; must be (N, C, H, W), with pixels")
@@ -266,6 +290,10 @@ def inputmix(
 
     Raises:
         TypeError, ValueError: as in `mixup`; also fewer than one other.
+
+    Example:
+        >>> inputmix(torch.randn(8, 5), others=2).shape
+        torch.Size([8, 5])
     """
     _check_count("others", others)
     if others == 1:
@@ -283,7 +311,12 @@ def inputmix(
 
 
 def blend(own: Tensor, other: Tensor, lam: Tensor) -> Tensor:
-    """Return ``lam * own + (1 - lam) * other``: (N, ...), (N, ...), (N,) -> (N, ...)."""
+    """Return ``lam * own + (1 - lam) * other``: (N, ...), (N, ...), (N,) -> (N, ...).
+
+    Example:
+        >>> blend(torch.ones(2, 1), torch.zeros(2, 1), torch.tensor([0.5, 0.75])).flatten()
+        tensor([0.5000, 0.7500])
+    """
     return other.lerp(own, lam.to(own.dtype).view(-1, *[1] * (own.dim() - 1)))
 
 

@@ -59,6 +59,13 @@ def n_pair(anchors: Tensor, keys: Tensor, temperature: float, groups: int = 1) -
     Raises:
         ValueError: embeddings of different shapes, an empty batch, one that does not divide into
             groups, or a temperature that is not positive.
+
+    Example:
+        >>> from imix.mixing import mixed_loss, mixup
+        >>> encoder, view1, view2 = torch.nn.Linear(5, 4), torch.randn(8, 5), torch.randn(8, 5)
+        >>> mixed, partner, lam = mixup(view1)
+        >>> loss = mixed_loss(n_pair(encoder(mixed), encoder(view2), temperature=0.2), partner, lam)
+        >>> loss.backward()
     """
     _check_embeddings(anchors=anchors, keys=keys)
     _check_temperature(temperature)
@@ -84,6 +91,11 @@ def moco(anchors: Tensor, keys: Tensor, queue: Tensor, temperature: float, contr
     Raises:
         ValueError: another contrast, keys that require a gradient, embeddings of different shapes,
             an empty batch or queue, or a temperature that is not positive.
+
+    Example:
+        >>> z, keys, queue = torch.randn(8, 4), torch.randn(8, 4), F.normalize(torch.randn(32, 4), dim=1)
+        >>> moco(z, keys, queue, 0.2, "own")(torch.arange(8)).shape
+        torch.Size([8])
     """
     if contrast not in CONTRASTS:
         raise ValueError(f"contrast = {contrast!r}: must be one of {', '.join(CONTRASTS)}")
@@ -123,6 +135,11 @@ def byol(predictions: Tensor, keys: Tensor) -> LabelLoss:
 
     Raises:
         ValueError: keys that require a gradient, embeddings of different shapes, or an empty batch.
+
+    Example:
+        >>> keys = torch.randn(8, 4)
+        >>> byol(keys, keys)(torch.arange(8)).abs().max() < 1e-5
+        tensor(True)
     """
     _check_constant(keys)
     _check_embeddings(predictions=predictions, keys=keys)
@@ -138,6 +155,11 @@ def supervised(logits: Tensor, labels: Tensor) -> LabelLoss:
 
     Raises:
         ValueError: logits and labels that do not fit, or an empty batch.
+
+    Example:
+        >>> logits, labels = torch.randn(8, 3), torch.arange(8) % 3
+        >>> bool(supervised(logits, labels)(torch.arange(8)).mean() == F.cross_entropy(logits, labels))
+        True
     """
     if logits.dim() != 2 or not len(logits) or labels.shape != logits.shape[:1]:
         shapes = f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)}"

@@ -157,6 +157,8 @@ def choose(
     else:
         _check_classes(labels, classes, groups, where)
         index, carved = _drawn(labels, labelled, rows, where, groups), True
+    if untrained := set(labels[labelled].tolist()) - set(labels[index["train"]].tolist()):
+        raise UserError(f"{where}: class {classes[min(untrained)]!r} has no row in train; must have one or more there")
     for split in SPLITS:
         if len(index[split]) < FEWEST:
             raise UserError(
@@ -198,8 +200,10 @@ def _check_classes(labels: Index, classes: list[str], groups: Any, where: str) -
 
 def _drawn(labels: Index, labelled: Index, rows: OwnRows, where: str, groups: Any) -> dict[str, Index]:
     if groups is None:
-        test = round(len(labelled) * rows.test)
-        validation = round((len(labelled) - test) * rows.validation)
+        if len(labelled) < 3 * FEWEST:
+            raise UserError(f"{where}: {len(labelled)} rows with a label; must be {3 * FEWEST} or more")
+        test = min(max(FEWEST, round(len(labelled) * rows.test)), len(labelled) - 2 * FEWEST)
+        validation = max(FEWEST, round((len(labelled) - test) * rows.validation))
         sizes = {"train": len(labelled) - test - validation, "validation": validation, "test": test}
         return {split: labelled[part] for split, part in stratified(labels[labelled], sizes, rows.seed, where).items()}
     rest, test = _by_groups(labelled, labels, rows.test, rows.seed, where, groups)

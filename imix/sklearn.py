@@ -1,5 +1,6 @@
 """i-Mix on tables as a scikit-learn transformer: `Encoder`."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -10,9 +11,11 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from imix import checkpoints
 from imix.dataset import Dataset
 from imix.domains import training_class
 from imix.errors import UserError
+from imix.files import write_bytes
 from imix.pretraining import Training, run
 from imix.scaling import scaled_to
 from imix.schema import entry, validated
@@ -24,7 +27,7 @@ METHODS = ("npair", "moco", "byol")
 RECIPE: dict[str, Any] = {
     "groups": 1, "momentum": 0.9, "weight_decay": 0.0001, "schedule": "cosine", "milestones": [], "embedding": 128,
     "precision": "float32", "fraction": 1.0, "inputmix": 0, "shared_lam": False, "mix_inputs": "first",
-    "mix_depth": "input", "mix_labels": True, "symmetric": False, "learning_rate": 0.25, "alpha": 2.0,
+    "mix_depth": "input", "compile": False, "mix_labels": True, "symmetric": False, "learning_rate": 0.25, "alpha": 2.0,
     "encoder": {"width": 0.0625}, "views": {"masking": [0.2, 0.2]}, "batch_size": "auto", "warmup_epochs": "auto",
     "knn_every": "auto",
 }  # fmt: skip
@@ -120,6 +123,11 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             parts = [self.encoder_(part.to(self.device)).cpu() for part in rows.split(1000)]
         return torch.cat(parts).float().numpy()
 
+    def save(self, path: str | Path) -> None:
+        """Write the encoder with the preparation of its inputs, for `imix.load_encoder` and `python -m imix encode`."""
+        check_is_fitted(self)
+        write_bytes(Path(path), self._file)
+
     def __sklearn_tags__(self) -> Any:
         """Say that features are float32 whatever the rows are."""
         tags = super().__sklearn_tags__()
@@ -150,6 +158,8 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
                 run(training, "Encoder")
         finally:
             torch.backends.fp32_precision = precision
+        content, _ = checkpoints.dump(training.method.encoder, data, settings.encoder, settings.views)
+        self._file = content
         self.encoder_ = training.method.encoder.double().eval()
         self.mean_, self.std_ = torch.from_numpy(mean).double(), torch.from_numpy(std).double()
         self.history_ = training.history

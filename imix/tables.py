@@ -24,6 +24,7 @@ SUFFIXES = (".csv", ".tsv", ".parquet")
 BLOCK = 50_000  # rows read at a time, so that memory does not grow with the file
 MOST = 100  # different texts of a column that flags are made of
 SHOWN = 5  # columns that a message names
+DATE = re.compile(r"\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2}))\b")
 NONE = ""  # the category of a gap, where missing is "indicator"
 
 
@@ -111,7 +112,9 @@ def _numbers(column: pd.Series, where: str, first: int) -> NDArray[np.float64]:
     wrong = np.isinf(values) | (np.isnan(values) & ~column.isna().to_numpy())
     if wrong.any():
         row = int(wrong.argmax())
-        raise UserError(f"{where}: column {column.name!r}, row {first + row}: {column.iloc[row]!r} is no finite number")
+        raise UserError(
+            f"{where}: column {column.name!r}, row {first + row}: {str(column.iloc[row])!r} is no finite number"
+        )
     return values
 
 
@@ -172,7 +175,7 @@ def rank(text: str) -> tuple[float, str]:
 
 
 def _refuse_texts(texts: dict[str, Found], where: str) -> None:
-    many = [name for name, each in texts.items() if len(each.texts) > MOST]
+    many = [name for name, each in texts.items() if len(each.texts) > MOST or all(map(DATE.match, each.texts))]
     if not many:
         return
     values = list(texts[many[0]].texts)
@@ -180,17 +183,11 @@ def _refuse_texts(texts: dict[str, Found], where: str) -> None:
     plural = "s" * (len(many) > 1)
     if all(re.fullmatch(r"\s*-?[\d.]*,\d+\s*|\s*-?\d+\s*", value) for value in values):
         raise UserError(f"{where}: column{plural} {named}: numbers with decimal commas? set decimal to ','")
-    kind = "dates" if _dates(values) else f"more than {MOST} different texts"
+    kind = "dates" if DATE.match(values[0]) else f"more than {MOST} different texts"
     raise UserError(
         f"{where}: column{plural} {named}: {kind}, as in {values[0][:40]!r}; list in drop, or replace by numbers or by "
         f"at most {MOST} categories"
     )
-
-
-def _dates(values: list[str]) -> bool:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return bool(pd.to_datetime(pd.Series(values), errors="coerce").notna().all())
 
 
 def found(column: pd.Series, category: bool = False, before: Found | None = None) -> Found:

@@ -20,6 +20,8 @@ def forget():
         cached.cache_clear()
 
 
+# Deps that a stage of the study here does not open: an ablation that does not run on a data set; no data of one's own
+UNREAD = {("ablate@contrast-other", "data/other/tensors"), ("settings", "own")}
 # What a stage opens that is no dep of it, with the reason
 OPENED = {
     ".imix": "the store: an entry is named by all that its content depends on",
@@ -95,12 +97,12 @@ def undeclared(graph, seen):
 
 
 def unread(graph, seen):
-    """Return deps that a stage did not open, but for an ablation that does not run on a data set."""
+    """Return deps that a stage did not open, but for those in `UNREAD`."""
     return {
         (name, dep)
         for name, deps in graph.deps.items()
         for dep in deps
-        if (name, dep) != ("ablate@contrast-other", "data/other/tensors")
+        if (name, dep) not in UNREAD
         if not any(within(path, dep) for path in seen[name].read | seen[name].modules())
     }
 

@@ -254,7 +254,7 @@ WRONG = [
     ("recipe/mnist/epochs", GONE, "epochs: is missing"),
     ("data/mnist/rows", GONE, "data.mnist.rows: is missing; must be a block of keys"),
     ("data/mnist/source", GONE, "data.mnist.source: is missing; must be a block of keys"),
-    ("data/mnist/source/name", GONE, "data.mnist.source.name: is missing; must be one of cifar10, cifar100"),
+    ("data/mnist/source/name", GONE, "data.mnist.source.name: is missing; must be one of audio, cifar10, cifar100"),
     ("data/mnist/rows/seed", GONE, "data.mnist.rows.seed: is missing"),
     # wrong types
     ("grid", [], "grid = []: must be a block of keys"),

@@ -3,7 +3,7 @@
 import itertools
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ import pytest
 import scipy.stats
 import statsmodels.formula.api
 
+from imix import evaluation
 from imix.errors import UserError
 from imix.reporting import (
     ablations,
@@ -419,6 +420,24 @@ def test_the_page_names_the_study_and_every_table(study):
 
 
 # plots
+
+
+def test_data_without_labels_is_named_and_has_no_accuracies(tmp_path):
+    grid = Grid(supervised=(), seeds=(0, 1), methods=("npair",))
+    make(tmp_path, grid)
+    for path in tmp_path.glob("metrics/toy/**/*.json"):
+        found = json.loads(path.read_text())
+        write(path, found | {key: None for key in evaluation.OF_LABELS if key in found})
+    for path in tmp_path.glob("histories/toy/**/*.csv"):
+        write(path, pd.read_csv(path).assign(knn_validation=math.nan).to_csv(index=False))
+    both, alone = collected(tmp_path, grid), collected(tmp_path, replace(grid, datasets=("toy",)))
+    text, only = page.results_page("toy", both), page.results_page("toy", alone)
+    assert "and so no accuracies: toy." in text and "and so no accuracies: toy." in only
+    assert "## Linear evaluation" in text and "## Linear evaluation" not in only and "## Uniformity" in only
+    assert "nan" not in text and "nan" not in only and "nan" not in results.csv_bytes(alone.results).decode()
+    assert list(statistics.summary(both.results)["best"]) == ["covtype"]
+    assert not statistics.summary(alone.results)["best"] and not tables.headline(alone.results)
+    plots.plot_gains(alone.results), plots.plot_curves(alone.histories)
 
 
 def test_gains_have_a_panel_per_data_set(study, augmented):

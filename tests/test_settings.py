@@ -410,7 +410,7 @@ def test_the_published_probe():
         assert (probe["copies"] > 0, probe["flip"]) == (image, image)
 
 
-@pytest.mark.parametrize("dataset", [name for name in REAL["recipe"] if name not in PUBLISHED])
+@pytest.mark.parametrize("dataset", [n for n in REAL["recipe"] if n not in (*PUBLISHED, *merging.BASES)])
 def test_plain_and_mixed_train_for_as_long(dataset):
     """Where the settings are ours, i-Mix has no more epochs than plain training."""
     params = loading.load()

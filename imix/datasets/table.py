@@ -211,7 +211,7 @@ def _read_once(
             numeric |= {column} if pd.api.types.is_numeric_dtype(block[column].dtype) else set()
         noted = {column: tables.as_text(block[column]).astype("category") for column in special}
         notes.append(pd.DataFrame(noted, index=block.index).assign(file=split))
-    if not notes:
+    if not sum(map(len, notes)):
         raise UserError(f"{where}: has no rows")
     all_notes = pd.concat([note.astype(object) for note in notes], ignore_index=True)
     mixed = frozenset(column for column in numeric if not found[column].number) - texts

@@ -16,6 +16,7 @@ from imix.reporting.tables import (
     supervised_note,
     torch_note,
     transfer_table,
+    unlabelled_note,
 )
 from imix.reporting.titles import seeds, trained_with
 
@@ -130,7 +131,7 @@ def results_page(name: str, study: Study) -> str:
     parts = [
         f"# Results\n\nStudy `{name}`, made by `dvc repro`: {how}; {ran}.\n"
         "Every training is a row of [results.csv](results.csv).\n",
-        headline(study.results),
+        *filter(None, [headline(study.results), unlabelled_note(study.results)]),
     ]
     parts += [f"## {title}\n\n{text}\n\n{table}" for title, (text, table) in _sections(study).items() if table]
     return "\n".join([*parts, PLOTS])

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -188,7 +189,8 @@ def _identity(cell: Cell, seed: int) -> dict[str, Any]:
 
 
 def _row(cell: Cell, seed: int, metrics: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    return _identity(cell, seed) | {name: metrics[name] for name in METRICS} | more
+    found = {name: math.nan if metrics[name] is None else metrics[name] for name in METRICS}  # None: no labels
+    return _identity(cell, seed) | found | more
 
 
 def encoders(origins: pd.DataFrame) -> dict[tuple[Any, ...], str]:

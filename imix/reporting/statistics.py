@@ -65,8 +65,11 @@ def spread(values: "pd.Series[float]") -> Spread:
 
 
 def spreads(results: pd.DataFrame, metric: str) -> dict[tuple[str, str, str, str], Spread]:
-    """Return one metric of every cell over its seeds, by data set, augmentation, method and mix."""
-    return {cell: spread(values) for cell, values in results.groupby(CELL, sort=False)[metric]}
+    """Return one metric of every cell over its seeds, by data set, augmentation, method and mix.
+
+    Cells of a data set without labels have no accuracies and are left out.
+    """
+    return {cell: spread(values) for cell, values in results.dropna(subset=metric).groupby(CELL, sort=False)[metric]}
 
 
 def layout(results: pd.DataFrame) -> Layout:
@@ -180,5 +183,6 @@ def summary(results: pd.DataFrame) -> dict[str, Any]:
         values["best"] = {
             dataset: round(max(value.mean for cell, value in unlabelled.items() if cell[0] == dataset), 3)
             for dataset in shape.datasets
+            if any(cell[0] == dataset for cell in unlabelled)
         }
     return values

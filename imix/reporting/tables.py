@@ -63,6 +63,8 @@ def metric_table(results: pd.DataFrame, metric: str = "linear_accuracy", digits:
     """
     shape, values, collapsed = layout(results), spreads(results, metric), spreads(results, "collapsed")
     rows = []
+    if not values:
+        return ""
     for dataset, augmentation in shape.rows:
         baselines = [plus_minus(values.get((dataset, "", BASELINE, kind)), digits) for kind in shape.baselines]
         cells = [(dataset, augmentation, *column) for column in shape.columns]
@@ -162,6 +164,12 @@ def headline(results: pd.DataFrame) -> str:
             )
     sentence = "; ".join(parts)
     return f"**{sentence[0].upper()}{sentence[1:]}.**\n" if sentence else ""
+
+
+def unlabelled_note(results: pd.DataFrame) -> str:
+    """Return a sentence that names the data sets without labels; "" if there are none."""
+    names = [name for name, found in results.groupby("dataset", sort=False) if found["linear_accuracy"].isna().all()]
+    return f"No labels of two or more classes, and so no accuracies: {', '.join(names)}.\n" if names else ""
 
 
 def floor_note(results: pd.DataFrame) -> str:
