@@ -118,8 +118,7 @@ def _styles(palette: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> di
 
 
 def _bounds(value: Spread) -> dict[str, float]:
-    half = value.half if value.n > 1 else 0.0
-    return {"mean": round(value.mean, 3), "low": round(value.mean - half, 3), "high": round(value.mean + half, 3)}
+    return {"mean": round(value.mean, 3), "low": round(value.low, 3), "high": round(value.high, 3)}
 
 
 def gain_charts(results: pd.DataFrame) -> list[Chart]:

@@ -24,7 +24,7 @@ def write_study(
     """Write the report of a study, whose name is the folder's.
 
     Files: index.html, results.csv, transfer.csv, results.md, results.tex, citation.bib, settings.json,
-    metrics.json, gains.png, gains.svg, curves.png, curves.svg; and cost.json and cost.js, the only ones that a
+    metrics.json, and of gains and curves .csv, .png and .svg; and cost.json and cost.js, the only ones that a
     rerun may change.
 
     Args:
@@ -39,6 +39,8 @@ def write_study(
     write_bytes(folder / "results.md", page.results_page(folder.name, study).encode())
     write_json(folder / "settings.json", record)
     write_json(folder / "metrics.json", summary(study.results))
+    write_bytes(folder / "gains.csv", csv_bytes(plots.gains_table(study.results)))
+    write_bytes(folder / "curves.csv", csv_bytes(plots.curves_table(study.histories)))
     plots.write(plots.plot_gains(study.results), folder / "gains.png")
     plots.write(plots.plot_curves(study.histories), folder / "curves.png")
     write_json(folder / "cost.json", costs)
