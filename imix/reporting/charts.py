@@ -7,6 +7,7 @@ page's light and dark scheme decide them. Sizes are fixed, so that the bytes of 
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import altair as alt
@@ -68,7 +69,7 @@ def make(chart: alt.LayerChart | alt.Chart, title: str, label: str, left: int = 
             where Vega's would be large.
     """
     config = {**CONFIG, "axisY": {"minExtent": left, "maxExtent": left}, "axisX": {"minExtent": 18, "maxExtent": 18}}
-    spec = chart.to_dict()
+    spec = chart.to_dict(validate=False)  # Vega-Lite itself refuses what is wrong; a third of the time
     spec |= {"config": config, "padding": 2, "description": label}
     svg = svg or vl_convert.vegalite_to_svg(json.dumps(spec), vl_version=version(), allowed_base_urls=[])
     return Chart(title, label, spec, svg)
@@ -79,6 +80,7 @@ def version() -> str:
     return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
 
+@cache
 def script() -> str:
     """Return the JavaScript of Vega, Vega-Lite and Vega-Embed, which defines ``vegaEmbed``."""
     return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=version())

@@ -5,7 +5,6 @@ Rows are training rows. Views and mixtures are those of `imix.views` and `imix.m
 
 import io
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from imix import mixing, plugins
+from imix import mixing
 from imix.dataset import Dataset
 from imix.errors import UserError
 from imix.files import write_bytes, write_json
@@ -42,7 +41,8 @@ def write(folder: Path, data: Dataset, views: Views, alpha: float, seed: int) ->
     """
     generator = torch.Generator().manual_seed(seed)
     index = chosen(data)
-    rows, labels = data.train[index], [data.classes[int(label)] for label in data.train_labels[index]]
+    rows = data.train[index.to(data.train.device)].to(data.device)
+    labels = [data.classes[int(data.train_labels[row])] for row in index]
     first, second = views(rows, 0, generator), views(rows, 1, generator)
     mixture = _mixture(first, alpha, generator)
     stages = {"original": views.clean(rows), "view 1": first, "view 2": second, "mixed": mixture.inputs}
@@ -70,14 +70,10 @@ def _mixture(views: Tensor, alpha: float, generator: torch.Generator) -> mixing.
 
 
 def columns(data: Dataset) -> list[str]:
-    """Return the names of a table's first numbers, as its source declares them; their numbers where it does not."""
-    if data.kind != "tabular":
-        return []
-    source = data.card["source"]["name"]
-    declared = data.card.get("columns") or getattr(plugins.find("datasets", source), "COLUMNS", None)
-    count = min(data.numbers, COLUMNS)
-    names = list(declared)[:count] if isinstance(declared, Sequence) else []
-    return [str(name) for name in names] if len(names) == count else [f"column {n + 1}" for n in range(count)]
+    """Return the names of a table's first numbers; their places where its source has no names."""
+    names = (data.card.get("columns") or {}).get("numbers", [])
+    count = min(data.numbers, COLUMNS) if data.kind == "tabular" else 0
+    return [names[place] if place < len(names) else f"column {place + 1}" for place in range(count)]
 
 
 def _picture(pixels: np.ndarray, path: Path) -> dict[str, str]:
