@@ -9,15 +9,20 @@ from imix.errors import Options, exit_cleanly
 
 # a command and its line in `imix --help`; the rest of it is in imix/commands/<name>.py
 COMMANDS = {
+    "check": "check settings, data and machine before a study runs",
     "plan": "print what a study costs before it runs: trainings, operations, memory, time",
+    "explain": "print where a stage's settings come from, and why it would run",
+    "report": "print the results of a study that has run",
     "store": "list or prune the finished and unfinished trainings in .imix",
     "encode": "write the features of raw data by a trained encoder",
     "readme": "write the results of reports/ into README.md",
 }
 EXAMPLES = """
 examples:
+  imix check
   imix plan -S 'grid.datasets=[diamonds]'
-  imix plan --help
+  imix explain pretrain@mnist-clean-moco-imix
+  imix report embedded --gains
 
 `python -m imix` is the same command. Pipeline stages run with `dvc repro`; README.md says how.
 """

@@ -21,7 +21,7 @@ from imix.commands import plan as command
 from imix.console import plain
 from imix.errors import UserError
 from imix.paths import Cell
-from imix.planning import costs, done, study, timing
+from imix.planning import costs, done, explaining, study, timing
 from imix.progress import silent
 from imix.settings import loading, merging, overrides, resolved
 from tests.conftest import ROOT
@@ -311,6 +311,21 @@ def repository(tmp_path_factory):
         with Repo.init(no_scm=True) as repo:
             repo.reproduce()
     return folder
+
+
+def test_reasons_name_what_has_changed(repository, tmp_path, monkeypatch):
+    monkeypatch.chdir(repository)
+    files = {Path("x", f"{name}.json"): {"settings": name} for name in ("rows", "cell")}
+    files[Path("x", "evaluate.json")] = {"settings": {"ema": 2}}
+    record = done.Recorded(tmp_path, files)
+    names = [record.makers[output].name for output in OUTPUTS]
+    assert explaining.reasons(names[1], record, files) == []
+    assert explaining.reasons(names[3], record, files) == [
+        "evaluate.json: ema was nothing, is 2",
+        'evaluate.json: settings was "evaluate", is nothing',
+    ]
+    with pytest.raises(UserError, match=r"no stage 'cel'.*`dvc stage list` has all"):
+        explaining.reasons("cel", record, files)
 
 
 def left(tmp_path, changes=None, params="a: 1\n"):
