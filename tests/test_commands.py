@@ -59,7 +59,7 @@ def test_report_prints_the_committed_results(monkeypatch, capsys):
     text = run(monkeypatch, capsys, "report", "embedded")
     assert "augmentation i-Mix adds" in text and "raw inputs" in text and "reports/embedded/index.html" in text
     assert "verdict" in run(monkeypatch, capsys, "report", "--gains")
-    with pytest.raises(UserError, match="reports/nothing/results.csv: cannot be read"):
+    with pytest.raises(UserError, match=r"reports/nothing/results\.csv: cannot be read"):
         run(monkeypatch, capsys, "report", "nothing")
 
 
@@ -70,7 +70,7 @@ def test_check_says_what_it_found_and_what_is_in_the_way(monkeypatch, capsys):
     with pytest.raises(UserError, match="check: device: see above"):
         run(monkeypatch, capsys, "check", "-S", "grid.datasets=[diamonds]")
     assert "must be cpu, cuda or cuda:N" in capsys.readouterr().out
-    with pytest.raises(UserError, match="grid.datasets"):
+    with pytest.raises(UserError, match=r"grid\.datasets"):
         run(monkeypatch, capsys, "check", "-S", "grid.datasets=[diamond]")
 
 
