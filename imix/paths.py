@@ -69,6 +69,16 @@ def baseline(dataset: str) -> Path:
     return DATA / "metrics" / dataset / "baseline"
 
 
+def shown(dataset: str) -> Path:
+    """Return the folder of what the page of a study shows of a data set."""
+    return DATA / "shown" / dataset
+
+
+def best(dataset: str) -> Path:
+    """Return the file of a data set's best encoder; its model card is beside it, with the ending .md."""
+    return DATA / "best" / f"{dataset}.safetensors"
+
+
 def ablation(name: str, dataset: str) -> Path:
     """Return the folder of an ablation's results on one data set."""
     return DATA / "ablations" / name / dataset

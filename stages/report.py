@@ -1,8 +1,8 @@
-"""Write the tables and plots of the current grid to reports/<study>."""
+"""Write the page, tables and plots of the current grid to reports/<study>."""
 
 from imix import paths, store
 from imix.errors import exit_cleanly
-from imix.reporting import cost, results, writing
+from imix.reporting import ablations, cost, html, results, writing
 from imix.schema import entry
 from imix.settings import files
 from imix.settings.study import Grid
@@ -19,17 +19,28 @@ FILES = results.Files(
 )
 
 
+def ablated() -> list[html.Ablated]:
+    """Return the ablations that ran, in the order of their names."""
+    found = []
+    for name in sorted(path.parent.name for path in paths.SETTINGS.glob("ablations/*/asked.json")):
+        asked = ablations.Asked(**files.read("ablations", name, "asked")["settings"])
+        folder = paths.DATA / "ablations" / name
+        found.append(html.Ablated(asked, ablations.collect(asked, folder), ablations.histories(asked, folder)))
+    return found
+
+
 def main() -> None:
     """Report on the current grid."""
     name, grid = arguments(__doc__, "study").study, Grid.model_validate(files.read("grid")["settings"])
     entry({grid.name: grid}, name, "--study: grid.name")
     folder = REPORTS / name
-    announce(f"report {name}", "tables and plots", folder)
+    announce(f"report {name}", "page, tables and plots", folder)
     study = results.collect(grid, FILES, files.read("transfer")["settings"]["pairs"])
     record = results.record(grid, FILES, study.cards)
     # cost.json is no out of the stage: seconds and machines differ from one run to the next
     costs = cost.collect(results.encoders(study.origins), store.root() / "records")
-    writing.write_study(folder, study, record, costs)
+    shown = {dataset: paths.shown(dataset) for dataset in grid.datasets}
+    writing.write_study(folder, study, record, costs, shown, ablated())
 
 
 if __name__ == "__main__":

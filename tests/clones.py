@@ -19,8 +19,10 @@ import yaml
 from tests import observe
 
 ROOT = Path(__file__).parents[1]
-FILES = ("params.yaml", "dvc.yaml", "README.md", ".gitignore", ".gitattributes", ".dvcignore", "data/README.md",
-    "own/README.md")  # fmt: skip
+FILES = (
+    "params.yaml", "dvc.yaml", "README.md", ".gitignore", ".gitattributes", ".dvcignore", "data/README.md",
+    "data/ablations/.gitkeep", "own/README.md",
+)  # fmt: skip
 OUR_OWN = {key: value for key, value in os.environ.items() if not key.startswith(("IMIX_", "DVC_"))}
 ENVIRONMENT = OUR_OWN | {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -108,7 +110,7 @@ def committed(folder: Path, params: dict[str, Any] | None = None) -> Path:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in FILES:
         if (ROOT / name).exists():
-            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     if params:
         write_params(folder, params)

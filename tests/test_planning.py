@@ -15,13 +15,15 @@ import torch
 from dvc.repo import Repo
 from torch.utils.flop_counter import FlopCounterMode
 
-from imix import __main__ as command
+from imix import __main__ as command_line
 from imix import domains, evaluation, identity, jobs, paths, plugins, pretraining, sources, store
+from imix.commands import plan as command
+from imix.console import plain
 from imix.errors import UserError
 from imix.paths import Cell
-from imix.planning import costs, done, study, timing
+from imix.planning import costs, done, explaining, study, timing
 from imix.progress import silent
-from imix.settings import loading, merging, resolved
+from imix.settings import loading, merging, overrides, resolved
 from tests.conftest import ROOT
 
 CPU = torch.device("cpu")
@@ -43,7 +45,7 @@ def default():
 
 def load(folder, *changes):
     folder.mkdir(exist_ok=True)
-    return command.changed(folder, list(changes))
+    return overrides.changed(folder, list(changes))
 
 
 def plan(params, rate=1e13, recorded=None):
@@ -311,6 +313,21 @@ def repository(tmp_path_factory):
     return folder
 
 
+def test_reasons_name_what_has_changed(repository, tmp_path, monkeypatch):
+    monkeypatch.chdir(repository)
+    files = {Path("x", f"{name}.json"): {"settings": name} for name in ("rows", "cell")}
+    files[Path("x", "evaluate.json")] = {"settings": {"ema": 2}}
+    record = done.Recorded(tmp_path, files)
+    names = [record.makers[output].name for output in OUTPUTS]
+    assert explaining.reasons(names[1], record, files) == []
+    assert explaining.reasons(names[3], record, files) == [
+        "evaluate.json: ema was nothing, is 2",
+        'evaluate.json: settings was "evaluate", is nothing',
+    ]
+    with pytest.raises(UserError, match=r"no stage 'cel'.*`dvc stage list` has all"):
+        explaining.reasons("cel", record, files)
+
+
 def left(tmp_path, changes=None, params="a: 1\n"):
     """The outputs that are not done with some of the settings changed."""
     files = {Path("x", f"{name}.json"): {"settings": name} for name in ("rows", "cell", "evaluate")}
@@ -355,7 +372,7 @@ def test_a_broken_dvc_file_is_one_line(repository, tmp_path, monkeypatch):
     (repository / "dvc.yaml").write_text("stages: [")
     try:
         with pytest.raises(UserError, match=r"^DVC: .*dvc\.yaml.*") as error:
-            command._recorded(tmp_path, {})
+            command.recorded(tmp_path, {})
     finally:
         (repository / "dvc.yaml").write_text(graph)
     assert "\n" not in str(error.value) and str(tmp_path) not in str(error.value)
@@ -363,7 +380,7 @@ def test_a_broken_dvc_file_is_one_line(repository, tmp_path, monkeypatch):
 
 def test_outside_of_dvc_nothing_is_recorded(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert command._recorded(tmp_path, {}) is None
+    assert command.recorded(tmp_path, {}) is None
 
 
 # --- -S
@@ -495,13 +512,13 @@ def test_the_table_adds_up():
         job("pretrain", "a", 7200, steps=1000, operations=2e15, memory=3e9),
         job("evaluate", "b", 90, trains=False, operations=1e15, memory=5e9),
     ]
-    lines = command.table(found, 1, 2.0).splitlines()
+    lines = plain(command.HEADS, command.rows(found, 1, 2.0)).splitlines()
     assert len({len(line) for line in lines}) == 1
     _, training, evaluating, total = (" ".join(line.split()) for line in lines)
     assert training == "pretrain 1 of 1 1 of 2 1,000 2 3.00 2.0 h 4.0 h"
     assert evaluating == "evaluate 1 of 1 - - 1 5.00 92 s 92 s"
     assert total == "total 2 of 2 1 of 2 1,000 3 5.00 2.0 h 4.0 h"
-    assert len(command.table(found, 1, 2.0, cells=True).splitlines()) == 6
+    assert len(command.rows(found, 1, 2.0, cells=True)) == 5
     assert command.fits(found, 6e9) == "Each process of what is left fits into 6 GB.\n"
     assert command.fits(found, 4e9) == "Does not fit into 4 GB: b (5.0 GB).\n"
 
@@ -522,7 +539,7 @@ def test_durations(seconds, text):
 
 def run(monkeypatch, capsys, *arguments):
     monkeypatch.setattr(sys, "argv", ["imix", *arguments])
-    command.main()
+    command_line.command()
     return capsys.readouterr().out
 
 
@@ -547,7 +564,7 @@ def test_an_impossible_option_is_refused(monkeypatch, capsys, option):
 def test_the_store_is_listed_and_pruned(trained, monkeypatch, capsys):
     store.save_state(store.entry("trainings", "0" * 24), {"a": torch.zeros(9)}, {})
     lines = run(monkeypatch, capsys, "store").splitlines()
-    assert len(lines) == 3 and "2 entries" in lines[2]
+    assert len(lines) == 4 and "2 entries" in lines[3]
     assert any(
         "trainings" in line and " finished" in line and "segment augmented npair none seed 0" in line for line in lines
     )

@@ -37,7 +37,8 @@ class Recorded:
         (folder / ".dvc").mkdir()
         config = {"core": {"no_scm": True, "analytics": False, "site_cache_dir": str(folder / "site")}}
         with Repo(str(folder), config=config) as graph:
-            self.makers = {out.def_path: stage for stage in graph.index.stages for out in stage.outs}
+            self.stages = {stage.name: stage for stage in graph.index.stages}
+            self.makers = {out.def_path: stage for stage in self.stages.values() for out in stage.outs}
         self._known = cache(self._check)
 
     def done(self, output: Path) -> bool:
@@ -46,11 +47,11 @@ class Recorded:
 
     def _check(self, output: str) -> bool:
         stage = self.makers.get(output)
-        if stage is None or stage.cmd_changed or not all(map(self._same, stage.deps)):
+        if stage is None or stage.cmd_changed or not all(map(self.same, stage.deps)):
             return False
         return all(out.hash_info and self.cache.exists(out.hash_info.value) for out in stage.outs)
 
-    def _same(self, dep: Any) -> bool:
+    def same(self, dep: Any) -> bool:
         """Whether a dependency is, or will be, as it was recorded."""
         if maker := self.makers.get(dep.def_path):
             made = next(out for out in maker.outs if out.def_path == dep.def_path)

@@ -14,7 +14,7 @@ from imix.errors import UserError
 from imix.reporting.plots import LINES, MARKERS, colours, draw_curves, titled
 from imix.reporting.results import METRICS, read_csv, read_json, required
 from imix.reporting.statistics import Spread, spread
-from imix.reporting.tables import interval, markdown, plus_minus, torch_note
+from imix.reporting.tables import Table, interval, plus_minus, torch_note
 from imix.reporting.titles import cell_title, seeds, trained_with
 
 NOWHERE = "none of its data sets is in the grid"
@@ -179,7 +179,7 @@ def sentence(table: pd.DataFrame) -> str:
     return f"{subject}, in points with 95 % intervals, for {parts}; {counts}.\n"
 
 
-def accuracy_table(table: pd.DataFrame, axis: str | None) -> str:
+def accuracy_table(table: pd.DataFrame, axis: str | None) -> Table:
     """Return a table: values down, methods and mixes across, then the gains where plain training was asked for."""
     gains = gained(table)
     rows = []
@@ -189,7 +189,7 @@ def accuracy_table(table: pd.DataFrame, axis: str | None) -> str:
         cells = [plus_minus(spread(by_seed(table, *column, value))) for column in columns(table)]
         rows.append([f"`{value}`", *number, *cells, *(signed(gain(table, *column, value)) for column in gains)])
     heads = [cell_title(*column) for column in columns(table)] + [f"gain, {cell_title(*column)}" for column in gains]
-    return markdown(["value", *([axis] if axis else []), *heads], rows)
+    return Table(["value", *([axis] if axis else []), *heads], rows)
 
 
 def plot(
@@ -256,13 +256,13 @@ class Panel:
         self.values = list(table["value"].unique())
         means = table.groupby("value")[axis].mean() if axis else {value: n for n, value in enumerate(self.values)}
         self.places = {value: float(means[value]) for value in self.values}
+        self.curves = sorted({value.partition("_")[2] for value in self.values}) if axis else [""]
 
     def draw(self, panel: Axes, cells: Sequence[Column], measured: Callable[..., Spread], bar: str) -> None:
         """Draw ``measured`` of every cell and value; ``bar`` is the attribute of a spread that an error bar shows."""
-        curves = sorted({value.partition("_")[2] for value in self.values}) if self.axis else [""]
-        drawn = list(itertools.product(cells, curves))
+        drawn = list(itertools.product(cells, self.curves))
         for number, ((method, mix), curve) in enumerate(drawn):
-            on_curve = sorted(self._on(curve), key=self.places.__getitem__)
+            on_curve = self.on(curve)
             spreads = [measured(method, mix, value) for value in on_curve]
             panel.errorbar(
                 [self._beside(value, number - (len(drawn) - 1) / 2) for value in on_curve],
@@ -277,9 +277,10 @@ class Panel:
             )
         self._finish(panel)
 
-    def _on(self, curve: str) -> list[str]:
-        """Return the values on a curve; the unchanged one is on all."""
-        return [v for v in self.values if not self.axis or v.partition("_")[2] == curve or v == UNCHANGED]
+    def on(self, curve: str) -> list[str]:
+        """Return the values on a curve, in their places' order; the unchanged one is on all."""
+        found = [v for v in self.values if not self.axis or v.partition("_")[2] == curve or v == UNCHANGED]
+        return sorted(found, key=self.places.__getitem__)
 
     def _beside(self, value: str, shift: float) -> float:
         """Return the place of a value, shifted: at the same place, bars would hide each other."""

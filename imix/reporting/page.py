@@ -105,7 +105,7 @@ PLOTS = """\
 """
 
 
-def _sections(study: Study) -> dict[str, tuple[str, str]]:
+def sections(study: Study) -> dict[str, tuple[str, str]]:
     """Return explanation and table of every section, by its title; a section without a table is left out."""
     results = study.results.assign(frechet_distance=100 * study.results.frechet_distance)
     main = "\n".join(filter(None, [metric_table(results), floor_note(results), torch_note(study.origins)]))
@@ -133,7 +133,7 @@ def results_page(name: str, study: Study) -> str:
         "Every training is a row of [results.csv](results.csv).\n",
         *filter(None, [headline(study.results), unlabelled_note(study.results)]),
     ]
-    parts += [f"## {title}\n\n{text}\n\n{table}" for title, (text, table) in _sections(study).items() if table]
+    parts += [f"## {title}\n\n{text}\n\n{table}" for title, (text, table) in sections(study).items() if table]
     return "\n".join([*parts, PLOTS])
 
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from imix.files import replacing
-from imix.reporting.statistics import Gain, gains, layout
+from imix.reporting.statistics import CELL, Gain, gains, layout
 from imix.reporting.titles import SUPERVISED, cell_title, seeds
 
 # Paul Tol's "bright", safe for the colour-blind
@@ -42,6 +42,23 @@ def colours(methods: Sequence[str]) -> dict[str, str]:
 def titled(dataset: str, augmentation: str, augmentations: Sequence[str]) -> str:
     """Return a title of a data set, with its augmentation if there are several."""
     return f"{dataset}, {augmentation}" if len(augmentations) > 1 else dataset
+
+
+def gains_table(results: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per comparison for `dvc plots`: cell, ``line`` to show, mean gain, interval, n."""
+    rows = [
+        {**dict(zip(CELL, gain[:4], strict=True)), "line": f"{gain.augmentation}: {cell_title(gain.method, gain.mix)}"}
+        | {"mean": gain.points.mean, "low": gain.points.low, "high": gain.points.high, "n": gain.points.n}
+        for gain in gains(results)
+    ]
+    return pd.DataFrame(rows, columns=[*CELL, "line", "mean", "low", "high", "n"]).round(3)
+
+
+def curves_table(histories: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per cell and epoch for `dvc plots`: cell, ``group`` of a panel, means over seeds."""
+    means = histories.groupby([*CELL, "epoch"], sort=False)[["loss", "knn_validation"]].mean().round(4).reset_index()
+    means.insert(0, "group", means["dataset"] + ", " + means["augmentation"])
+    return means
 
 
 def plot_gains(results: pd.DataFrame) -> Figure:

@@ -1,13 +1,19 @@
 """Draw the test features of a data set's encoders in two dimensions."""
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from imix.files import write_bytes, write_json
+from imix.reporting.results import csv_bytes, read_csv, read_json, required
 from imix.reporting.titles import cell_title
 
 Column = tuple[str, str, str]  # augmentation, method, mix
+SHOWN = 300  # points of an encoder on the page
 
 
 def project(features: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
@@ -16,6 +22,27 @@ def project(features: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
 
     perplexity = min(perplexity, len(features) / 3)
     return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(features)
+
+
+def write_points(folder: Path, points: dict[Column, np.ndarray], labels: np.ndarray, classes: list[str]) -> None:
+    """Write points.csv, at most `SHOWN` points of every encoder for the page, and classes.json."""
+    tables = []
+    for (augmentation, method, mix), places in points.items():
+        cell = {"augmentation": augmentation, "method": method, "mix": mix, "label": labels[:SHOWN]}
+        tables.append(pd.DataFrame(cell | {"x": places[:SHOWN, 0].round(2), "y": places[:SHOWN, 1].round(2)}))
+    write_bytes(folder / "points.csv", csv_bytes(pd.concat(tables)))
+    write_json(folder / "classes.json", {"classes": classes, "rows": min(SHOWN, len(labels))})
+
+
+def read_points(folder: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Return what `write_points` wrote: the points and the names of the classes.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    path = folder / "classes.json"
+    names = required(read_json(path), "classes", path)
+    return read_csv(folder / "points.csv", ("augmentation", "method", "mix", "label", "x", "y")), names
 
 
 def plot(points: dict[Column, np.ndarray], labels: np.ndarray, classes: list[str], title: str) -> Figure:

@@ -22,6 +22,16 @@ class Spread(NamedTuple):
     n: int
 
     @property
+    def low(self) -> float:
+        """The lower end of the interval; the mean for one value."""
+        return self.mean - (self.half if self.n > 1 else 0.0)
+
+    @property
+    def high(self) -> float:
+        """The upper end of the interval; the mean for one value."""
+        return self.mean + (self.half if self.n > 1 else 0.0)
+
+    @property
     def decided(self) -> bool:
         """Whether the interval excludes zero. Seeds that agree to the last digit give no interval."""
         return self.std > 0 and abs(self.mean) > self.half

@@ -1,4 +1,4 @@
-"""The tables of results.md and of the README, as Markdown."""
+"""The tables of a study, as Markdown that keeps its cells for the page and for LaTeX."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,20 +25,31 @@ from imix.reporting.titles import BASELINE, BASELINES, SUPERVISED, cell_title, m
 FEW = 6  # cells with another version of torch that a note names one by one
 
 
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table; the first column is aligned left, the others right."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+class Table(str):
+    """A table as Markdown text, with its cells: the first column is aligned left, the others right.
+
+    A table without rows is "".
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def __new__(cls, header: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
+        """Make the text."""
+        lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows] if rows else []
+        table = super().__new__(cls, "".join("| " + " | ".join(line) + " |\n" for line in lines))
+        table.header, table.rows = header, rows
+        return table
 
 
-def by_augmentation(header: Sequence[str], rows: Sequence[Sequence[str]], augmentations: Sequence[str]) -> str:
+def by_augmentation(header: Sequence[str], rows: Sequence[Sequence[str]], augmentations: Sequence[str]) -> Table:
     """Return a table whose second column is the augmentation, without that column where there is one augmentation."""
     if len(augmentations) > 1:
-        return markdown(header, rows)
-    return markdown([header[0], *header[2:]], [[row[0], *row[2:]] for row in rows])
+        return Table(header, rows)
+    return Table([header[0], *header[2:]], [[row[0], *row[2:]] for row in rows])
 
 
-def plus_minus(value: Spread | None, digits: int = 1) -> str:
+def plus_minus(value: Spread | None, digits: int = 1) -> Table:
     """Return mean ± standard deviation, the mean alone for one seed, "" for no value."""
     if value is None:
         return ""
@@ -56,7 +67,7 @@ def heads(columns: Sequence[tuple[str, str]]) -> list[str]:
     return [mix_title(*right) if left == (right[0], "none") else cell_title(*right) for left, right in pairs]
 
 
-def metric_table(results: pd.DataFrame, metric: str = "linear_accuracy", digits: int = 1) -> str:
+def metric_table(results: pd.DataFrame, metric: str = "linear_accuracy", digits: int = 1) -> Table:
     """Return a table of one metric: data sets and augmentations down, baselines and trainings across.
 
     Accuracies have the published row under every data set of the paper.
@@ -79,7 +90,7 @@ def metric_table(results: pd.DataFrame, metric: str = "linear_accuracy", digits:
     return by_augmentation(header, rows, shape.augmentations)
 
 
-def epochs_table(results: pd.DataFrame) -> str:
+def epochs_table(results: pd.DataFrame) -> Table:
     """Return the epochs of every training."""
     shape, values = layout(results), spreads(results, "epochs")
     rows = [[*row, *(f"{values[(*row, *column)].mean:.0f}" for column in shape.columns)] for row in shape.rows]
@@ -111,7 +122,7 @@ def _verdict(gain: Spread) -> str:
     return ("gain" if gain.mean > 0 else "loss") if gain.decided else "undecided"
 
 
-def gain_table(results: pd.DataFrame) -> str:
+def gain_table(results: pd.DataFrame) -> Table:
     """Return what each mix adds to plain training, in points, with its interval; "" if there is nothing to compare."""
     found = gains(results)
     corrected = dict(zip(map(_key, counted(found)), holm(counted(found)), strict=True))
@@ -130,14 +141,14 @@ def gain_table(results: pd.DataFrame) -> str:
         for gain in found
     ]
     header = ["data", "augmentation", "method", "mix", "gain", "95 % interval", "n", "verdict", "Holm"]
-    return by_augmentation(header, rows, layout(results).augmentations) if rows else ""
+    return by_augmentation(header, rows, layout(results).augmentations)
 
 
 def _key(gain: Gain) -> tuple[str, str, str, str]:
     return gain.dataset, gain.augmentation, gain.method, gain.mix
 
 
-def group_table(results: pd.DataFrame) -> str:
+def group_table(results: pd.DataFrame) -> Table:
     """Return the mean gain of i-Mix over groups of cells; "" if there is nothing to compare."""
     rows = []
     datasets = layout(results).datasets
@@ -146,7 +157,7 @@ def group_table(results: pd.DataFrame) -> str:
         mean, up = over_cells(found), decided(found)
         rows.append([title, augmentation, f"{mean.mean:+.1f}", interval(mean), str(len(found)), f"{up[0]}", f"{up[1]}"])
     header = ["cells", "augmentation", "mean gain", "95 % interval", "number", "gains", "losses"]
-    return by_augmentation(header, rows, layout(results).augmentations) if rows else ""
+    return by_augmentation(header, rows, layout(results).augmentations)
 
 
 def headline(results: pd.DataFrame) -> str:
@@ -188,7 +199,7 @@ def _origin(card: Mapping[str, Any]) -> str:
     return f"{card['origin']}, {source['checksum'].replace(':', ' ')[:19]}…{verdict}{unchecked}"
 
 
-def data_table(cards: Mapping[str, Mapping[str, Any]]) -> str:
+def data_table(cards: Mapping[str, Mapping[str, Any]]) -> Table:
     """Return the size, shape and origin of each data set."""
     rows = []
     for dataset, card in cards.items():
@@ -204,13 +215,13 @@ def data_table(cards: Mapping[str, Mapping[str, Any]]) -> str:
                 _origin(card),
             ]
         )
-    return markdown(["data", "train", "validation", "test", "classes", "row", "source"], rows)
+    return Table(["data", "train", "validation", "test", "classes", "row", "source"], rows)
 
 
-def transfer_table(transfers: pd.DataFrame) -> str:
+def transfer_table(transfers: pd.DataFrame) -> Table:
     """Return the accuracy of encoders on another data set: pairs of data sets down, methods across; "" for no pair."""
     if transfers.empty:
-        return ""
+        return Table([], [])
     rows, shape = [], layout(transfers)
     for (source, target), pair in transfers.groupby(["pretrained_on", "dataset"], sort=False):
         values = spreads(pair, "linear_accuracy")

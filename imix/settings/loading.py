@@ -35,7 +35,7 @@ from imix.settings.merging import (
 from imix.settings.study import SUPERVISED, Ablation, Params
 
 # names of other things where a data set's name is a folder or a file: in data/ and data/settings/ablations/*/
-RESERVED = ("ablations", "archives", "asked", "encoders", "histories", "metrics", "settings")
+RESERVED = ("ablations", "archives", "asked", "best", "encoders", "histories", "metrics", "settings", "shown")
 
 
 def load(path: Path = PARAMS) -> Params:

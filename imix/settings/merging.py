@@ -195,16 +195,22 @@ def _block(settings: Block, key: str, where: str) -> Block:
     return settings[key]
 
 
+def layered(params: Params, cell: Cell) -> Merged:
+    """Return the layers of one cell merged, as params.yaml has them, with the layer that each key came from."""
+    merged = Merged()
+    for layer, block in [("defaults", params.defaults), *expanded(params.recipe, cell.dataset, "recipe")]:
+        for name, part in selected(block, cell, layer):
+            merged.add({key: value for key, value in part.items() if key != "probe"}, name)
+    return merged
+
+
 def resolve(params: Params, cell: Cell, change: tuple[str, Mapping[str, Any]] = ("", {})) -> Settings:
     """Merge the layers of one cell and, on top, an ablation's ``change`` (its name, what it sets); check the result.
 
     Raises:
         UserError: naming the layer that holds the offending key, the value and what is allowed.
     """
-    merged, found = Merged(), data(params, cell.dataset)
-    for layer, block in [("defaults", params.defaults), *expanded(params.recipe, cell.dataset, "recipe")]:
-        for name, part in selected(block, cell, layer):
-            merged.add({key: value for key, value in part.items() if key != "probe"}, name)
+    merged, found = layered(params, cell), data(params, cell.dataset)
     merged.settings |= scaled_to(_rows(found.form, cell), merged.settings)
     merged.add(change[1], change[0])
     model, settings = domains.training_class(cell.method, found.module.KIND), merged.settings

@@ -34,12 +34,13 @@ def resolved(params: Params) -> dict[Path, Block]:
 
 
 def _dataset(params: Params, dataset: str) -> dict[Path, Block]:
-    """Return what fetch, preprocess, evaluate and baseline need of a data set."""
+    """Return what fetch, preprocess, evaluate, baseline and project need of a data set."""
     module, source, rows, _ = data(params, dataset)
     if isinstance(source, OwnSource):
         source = source.model_copy(update={"sha256": content_sha256(module.files(source))})
     code = {"source": identity.source_code(source.name)}  # type: ignore[attr-defined]
     asked = evaluation(params, dataset)
+    mixed = resolve(params, Cell(dataset, params.grid.augmentation[0], params.grid.methods[0], "imix"))
     evaluates = {"evaluation": identity.evaluation_code(module.KIND)}
     return {
         Path(dataset, "source.json"): {"settings": source.model_dump(), "code": code | _job("fetch")},
@@ -50,6 +51,7 @@ def _dataset(params: Params, dataset: str) -> dict[Path, Block]:
             "seeds": params.grid.seeds,
             "code": evaluates | _job("baseline"),
         },
+        Path(dataset, "mixing.json"): {"settings": {"alpha": mixed.alpha}},
     }
 
 
