@@ -1,6 +1,7 @@
-"""``python -m imix plan | store | readme | encode``.
+"""``python -m imix run | plan | store | readme | encode``.
 
-What a study will cost; what the store holds; results in README.md; features of raw data by a trained encoder.
+Run a study side by side; what it will cost; what the store holds; results in README.md; features of raw data by a
+trained encoder.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imix import arithmetic
+from imix.cluster import command
 from imix.errors import Once, Options, UserError, exit_cleanly
 from imix.files import write_bytes
 
@@ -68,8 +70,10 @@ def main() -> None:
     features.add_argument("source", type=Path, help="a table, a picture, a recording, or a folder of them")
     features.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".parquet, .csv or .npy")
     features.add_argument("--id", metavar="COLUMN", action=Once, help="a table's column of ids; default: row numbers")
+    run = commands.add_parser("run", help="run stale stages side by side, on this machine or on a Dask cluster")
+    command.add_options(run)
     args = parser.parse_args()
-    {"plan": _plan, "store": _store, "readme": _readme, "encode": _encode}[args.command](args)
+    {"run": command.run, "plan": _plan, "store": _store, "readme": _readme, "encode": _encode}[args.command](args)
 
 
 def _positive(text: str) -> float:
