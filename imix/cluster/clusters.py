@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pkgutil import resolve_name
 from typing import Any
 
-import dask
 from distributed import Client, Nanny, Scheduler, SpecCluster
 
 from imix.cluster import worker
 from imix.errors import UserError
 
 QUIET = logging.ERROR
+CONNECT_SECONDS = 10.0  # to wait for a scheduler
 
 
 def gpus() -> list[str]:
@@ -77,7 +77,6 @@ def connected(address: str | None, cluster: str | None, count: int | None) -> It
         UserError: no such scheduler or class, or one that cannot be started.
     """
     with contextlib.ExitStack() as stack:
-        dask.config.set({"distributed.comm.timeouts.connect": "10s"})
         try:
             if address:
                 made: Any = address
@@ -86,7 +85,7 @@ def connected(address: str | None, cluster: str | None, count: int | None) -> It
                 made.scale(count or 1)
             else:
                 made = stack.enter_context(here(count))
-            client = stack.enter_context(Client(made, set_as_default=False))
+            client = stack.enter_context(Client(made, timeout=CONNECT_SECONDS, set_as_default=False))
         except (OSError, ImportError, AttributeError, TypeError, ValueError) as error:
             raise UserError(f"{address or cluster}: {' '.join(str(error).split())}") from None
         yield client

@@ -53,14 +53,15 @@ class Display:
         """
         about = "" if seconds is None else tqdm.format_interval(seconds)
         if self.live:
-            self.live.update(self._table(running, left, about), refresh=True)
+            self.live.update(self.table(running, left, about), refresh=True)
         elif time.monotonic() - self.printed > LINE_SECONDS:
             self.printed = time.monotonic()
             done = self.count - len(running) - len(left)
             ending = f"; about {about} left" if about else ""
             self.say(f"imix run: {len(running)} running, {done} done, {len(left)} left{ending}")
 
-    def _table(self, running: Mapping[str, float], left: Sequence[str], about: str) -> Table:
+    def table(self, running: Mapping[str, float], left: Sequence[str], about: str) -> Table:
+        """Return the table; ``about``: the time left, as text."""
         table = Table(box=None, pad_edge=False)
         for column in COLUMNS:
             table.add_column(column, justify="left" if column == COLUMNS[0] else "right")

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
+COMMAND = ("-m", "imix.cluster.forecast")
 NICE = 10
 RATE = 1e12  # operations a second, for workers that steps cannot be timed on: only ratios count
 
@@ -26,7 +27,7 @@ class Forecast:
         self.makers = {out: name for name, paths in outs.items() for out in paths}
         self.planned: dict[str, float] = {}  # of stages that train or evaluate
         self.spent: dict[str, float] = {}  # of stages that this run has done
-        command = [sys.executable, "-m", "imix.cluster.forecast", *([] if timed else [str(RATE)])]
+        command = [sys.executable, *COMMAND, *([] if timed else [str(RATE)])]
         self.process: subprocess.Popen | None = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
         )

@@ -101,7 +101,7 @@ class Graph:
             try:
                 with self.repo.lock, self.repo.scm_context(autostage=False, quiet=True):
                     stage.checkout(force=True)
-            except CheckoutError:
+            except (CheckoutError, FileNotFoundError):
                 raise UserError(
                     f"{name}: ran, but its outs are not in {self.cache}; that folder must be the same on all machines"
                 ) from None
@@ -134,7 +134,8 @@ class Graph:
         sources = {path for path in deps if Path(path).exists()} - {PARAMS}
         files = {stage.path for stage in self.stages.values()}
         paths = [".dvc/config", ".dvcignore", *sources, *files]
-        return git("status", "--porcelain", "--", *(path for path in paths if Path(path).exists())).splitlines()
+        changed = git("status", "--porcelain", "--", *(path for path in paths if Path(path).exists()))
+        return [line[3:] for line in changed.splitlines()]
 
 
 def git(*command: str) -> str:

@@ -116,9 +116,8 @@ class Run:
                 parents = {each: self.graph.entry(each) for each in self.graph.parents[name]} if self.job.commit else {}
                 self.tries[name] = self.tries.get(name, 0) + 1
                 key = f"{name}-{self.job.run}-{self.tries[name]}"
-                resources = self.workers.resources
                 call = (worker.reproduce, self.job, name, parents)
-                self._submitted(name, self.client.submit(*call, key=key, resources=resources, pure=False))
+                self._submitted(name, self.client.submit(*call, key=key, pure=False, **self.workers.wanted))
             else:
                 continue
             submitted.append(name)
@@ -136,7 +135,8 @@ class Run:
             self.workers.give()
         if outcome.kind == "refused":
             self.display.say(f"imix run: {outcome.worker} {outcome.text}; it is not used")
-            self.workers.retire(outcome.worker)
+            self.tries[name] -= 1
+            self.workers.refuse(outcome.worker)
         if outcome.kind == "done":
             self.graph.record(name, outcome.entry or {}, bool(self.job.commit) and outcome.worker != "home")
             self.forecast.spent[name] = seconds
@@ -176,7 +176,8 @@ class Workers:
 
     def __init__(self, client: Client) -> None:
         self.client, self.taken, self.slots = client, 0, 0
-        self.resources: dict[str, int] | None = None  # that a stage asks for
+        self.refused: set[str] = set()  # addresses
+        self.wanted: dict[str, Any] = {}  # what a stage asks for
         self.look()
 
     def look(self) -> None:
@@ -186,14 +187,17 @@ class Workers:
             UserError: the scheduler is lost.
         """
         try:
-            workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+            found = self.client.scheduler_info(n_workers=-1)["workers"]
         except (OSError, RuntimeError):
-            workers = None
-        if workers is None or self.client.status != "running":
+            found = None
+        if found is None or self.client.status != "running":
             raise UserError(f"the scheduler is lost; {AGAIN}")
-        with_gpus = [each for each in workers if each["resources"].get("GPU")]
-        self.resources = {"GPU": 1} if with_gpus else None
-        self.slots = sum(each["nthreads"] for each in with_gpus or workers)
+        found = {address: each for address, each in found.items() if address not in self.refused}
+        with_gpus = {address: each for address, each in found.items() if each["resources"].get("GPU")}
+        self.slots = sum(each["nthreads"] for each in (with_gpus or found).values())
+        self.wanted = {"resources": {"GPU": 1}} if with_gpus else {}
+        if self.refused:
+            self.wanted["workers"] = list(with_gpus or found)
 
     def take(self) -> bool:
         """Take a slot, if one is free."""
@@ -205,13 +209,13 @@ class Workers:
         """Give a slot back."""
         self.taken -= 1
 
-    def retire(self, address: str) -> None:
+    def refuse(self, address: str) -> None:
         """Use a worker no more.
 
         Raises:
             UserError: none is left.
         """
-        self.client.retire_workers([address])
+        self.refused.add(address)
         self.look()
         if not self.slots:
             raise UserError("no worker is left that has the versions of this machine")

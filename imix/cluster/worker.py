@@ -67,7 +67,12 @@ class Runner:
         """Run a stage."""
         self._send({"stage": stage, "parents": parents})
         answer = self.process.stdout.readline()  # type: ignore[union-attr]
-        return Outcome(**json.loads(answer)) if answer else Outcome("lost", text="its process was killed")
+        if answer:
+            return Outcome(**json.loads(answer))
+        self.process.wait()  # a process that nobody waits for counts as one that runs: DVC would wait for it
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGINT)  # its stage, if that is left, saves and ends
+        return Outcome("lost", text="its process was killed")
 
     def stop(self) -> None:
         """Let the stage save and end."""
@@ -179,6 +184,7 @@ def _free(job: Job, scratch: Path | None, share: int | None) -> Runner:
 
 def _end(runner: Runner) -> None:
     runner.stop()
+    runner.process.wait()
     _runners.remove(runner)
     if runner.clone:
         shutil.rmtree(runner.clone, ignore_errors=True)
@@ -201,7 +207,7 @@ def kill(run: str) -> None:
 def close(run: str) -> None:
     """End the runners of a run that is over, and remove their clones."""
     with _guard:
-        for runner in [runner for runner in _runners if runner.run == run]:
+        for runner in [runner for runner in _runners if runner.run == run and not runner.busy]:
             _end(runner)
 
 
