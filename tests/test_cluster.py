@@ -283,8 +283,9 @@ def test_uncommitted_code_is_refused_where_it_would_not_reach_the_workers(home, 
 
 def test_outs_that_do_not_reach_home_are_an_error(home, tmp_path):
     graph = Graph(["settings"])
-    entry = graph.entry("settings") | {"outs": [{"path": "data/settings", "hash": "md5", "md5": "0" * 32, "size": 1}]}
-    with pytest.raises(UserError, match=r"settings: ran, but its outs are not in .*cache; that folder must be the same"):
+    out = {"path": "data/settings", "hash": "md5", "md5": "0" * 32, "size": 1}
+    entry = graph.entry("settings") | {"outs": [out]}
+    with pytest.raises(UserError, match=r"settings: ran, but its outs are not in .*cache; that folder must be the"):
         graph.record("settings", entry, elsewhere=True)
 
 
@@ -376,8 +377,8 @@ SLURM = re.search(r"```yaml\n(# .*?jobqueue:.*?)```", (clones.ROOT / "docs/scale
 
 def test_the_documented_slurm_configuration_asks_for_one_gpu_a_worker():
     jobqueue = pytest.importorskip("dask_jobqueue")
-    with dask.config.set(dask.config.merge(dask.config.config, yaml.safe_load(SLURM[1]))):
-        with jobqueue.SLURMCluster() as made:
-            script = made.job_script()
+    asked = dask.config.merge(dask.config.config, yaml.safe_load(SLURM[1]))
+    with dask.config.set(asked), jobqueue.SLURMCluster() as made:
+        script = made.job_script()
     assert {"#SBATCH --gres=gpu:1", "#SBATCH --cpus-per-task=8", "#SBATCH -n 1"} <= set(script.splitlines())
     assert re.search(r"--nthreads 1 .*--resources GPU=1 .*--lifetime 23h", script)
