@@ -129,9 +129,10 @@ class Graph:
         Raises:
             UserError: this is no git repository.
         """
-        made = {out.fs_path for stage in self.stages.values() for out in stage.outs}
-        deps = {dep.def_path for stage in self.stages.values() for dep in stage.deps if dep.fs_path not in made}
-        sources = {path for path in deps if Path(path).exists()} - {PARAMS}
+        outs = {Path(out.fs_path) for stage in self.stages.values() for out in stage.outs}
+        made = outs | {parent for out in outs for parent in out.parents}  # a folder that stages write into, too
+        deps = {dep.def_path for stage in self.stages.values() for dep in stage.deps if Path(dep.fs_path) not in made}
+        sources = deps - {PARAMS}
         files = {stage.path for stage in self.stages.values()}
         paths = [".dvc/config", ".dvcignore", *sources, *files]
         changed = git("status", "--porcelain", "--", *(path for path in paths if Path(path).exists()))
