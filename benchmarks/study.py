@@ -8,12 +8,14 @@ their defaults, and both with one training at a time in a stage (IMIX_WORKERS=1)
 
 import argparse
 import os
+import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 from tests import clones
@@ -29,15 +31,23 @@ def clean(folder: Path) -> None:
     clones.git(folder, "checkout", "-q", ".")
 
 
-def seconds(folder: Path, command: list[str], **variables: str) -> tuple[float, float]:
-    """Run a command from nothing; return its seconds, and the processor's seconds of all its processes."""
+def seconds(folder: Path, command: list[str], **variables: str) -> tuple[float, str]:
+    """Run a command from nothing; return its seconds, and what it printed."""
     clean(folder)
-    environment = clones.environment(folder) | variables
-    before, began = os.times(), time.monotonic()
-    subprocess.run([sys.executable, "-m", *command], cwd=folder, env=environment, check=True, capture_output=True)
-    after = os.times()
-    spent = after.children_user + after.children_system - before.children_user - before.children_system
-    return time.monotonic() - began, spent
+    environment, began = clones.environment(folder) | variables, time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=folder, env=environment, check=True, capture_output=True, text=True
+    )
+    return time.monotonic() - began, done.stderr
+
+
+def shares(wall: float, said: str, workers: int) -> str:
+    """Return how much of its workers' time a run gave to each kind of stage."""
+    spent = Counter()
+    for kind, took in re.findall(r"^imix run: (\w+)\S*: ([\d.]+) s$", said, re.MULTILINE):
+        spent[kind] += float(took) / wall / workers
+    rest = 1 - sum(spent.values())
+    return ", ".join(f"{kind} {100 * share:.0f} %" for kind, share in (*spent.most_common(), ("none", rest)))
 
 
 def main() -> None:
@@ -54,14 +64,13 @@ def main() -> None:
             times = {side: [] for side in sides}
             for _ in range(args.rounds):
                 for side, command in sides.items():
-                    times[side].append(seconds(folder, command, **variables))
-                    wall, spent = times[side][-1]
-                    print(f"{name}: {side} {wall:.0f} s, {spent:.0f} s of processors", flush=True)
-            pairs = list(zip(*times.values(), strict=True))
-            for what, place in (("time", 0), ("processors", 1)):
-                ratios = [ours[place] / theirs[place] for ours, theirs in pairs]
-                median, least, most = statistics.median(ratios), min(ratios), max(ratios)
-                print(f"{name}: {what} {median:.2f} of dvc repro's ({least:.2f} to {most:.2f}), n = {args.rounds}")
+                    wall, said = seconds(folder, command, **variables)
+                    times[side].append(wall)
+                    where = f"; of the workers' time: {shares(wall, said, args.workers)}" if side == "imix run" else ""
+                    print(f"{name}: {side} {wall:.0f} s{where}", flush=True)
+            ratios = [ours / theirs for ours, theirs in zip(*times.values(), strict=True)]
+            median, least, most = statistics.median(ratios), min(ratios), max(ratios)
+            print(f"{name}: {median:.2f} of dvc repro's time ({least:.2f} to {most:.2f}), n = {args.rounds}", flush=True)
 
 
 if __name__ == "__main__":
