@@ -1,6 +1,6 @@
 """How long a small study takes with `imix run` and with `dvc repro`, in turn, each time from nothing.
 
-    python -m benchmarks.study [--rounds 2] [--epochs 10] [--workers N]
+    python -m benchmarks.study [--rounds 2] [--epochs 10] [--workers N] [--pairs one]
 
 The study has diamonds, two methods with and without i-Mix, two seeds, the baseline and the report. Two pairs: both with
 their defaults, and both with one training at a time in a stage (IMIX_WORKERS=1). Needs the `embedded` extra.
@@ -21,6 +21,7 @@ from pathlib import Path
 from tests import clones
 
 GRID = {"datasets": ["diamonds"], "methods": ["npair", "moco"], "seeds": [0, 1], "supervised": []}
+PAIRS = {"defaults": {}, "one": {"IMIX_WORKERS": "1"}}
 SIDES = {"imix run": ["imix", "run"], "dvc repro": ["dvc", "repro", "-q"]}
 
 
@@ -55,22 +56,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--pairs", nargs="*", choices=PAIRS, help="defaults, one (training at a time); default: both")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     args = parser.parse_args()
     sides = SIDES | {"imix run": [*SIDES["imix run"], "--workers", str(args.workers)]}
     with tempfile.TemporaryDirectory() as temporary:
         folder = clones.clone(Path(temporary, "study"), args.epochs, GRID)
-        for name, variables in (("defaults", {}), ("IMIX_WORKERS=1", {"IMIX_WORKERS": "1"})):
+        for name in args.pairs or PAIRS:
             times = {side: [] for side in sides}
             for _ in range(args.rounds):
                 for side, command in sides.items():
-                    wall, said = seconds(folder, command, **variables)
+                    wall, said = seconds(folder, command, **PAIRS[name])
                     times[side].append(wall)
                     where = f"; of the workers' time: {shares(wall, said, args.workers)}" if side == "imix run" else ""
                     print(f"{name}: {side} {wall:.0f} s{where}", flush=True)
             ratios = [ours / theirs for ours, theirs in zip(*times.values(), strict=True)]
-            median, least, most = statistics.median(ratios), min(ratios), max(ratios)
-            print(f"{name}: {median:.2f} of dvc repro's time ({least:.2f} to {most:.2f}), n = {args.rounds}", flush=True)
+            middle, least, most = statistics.median(ratios), min(ratios), max(ratios)
+            print(f"{name}: {middle:.2f} of dvc repro's time ({least:.2f} to {most:.2f}), n = {args.rounds}", flush=True)
 
 
 if __name__ == "__main__":
