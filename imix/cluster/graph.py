@@ -45,6 +45,8 @@ class Graph:
                 graph = get_active_graph(self.repo.index.graph)
                 chosen = [stage for target in targets for stage in self.repo.stage.collect(target)]
                 order = plan_repro(graph, chosen or None)
+        if other := next((stage for stage in order if not isinstance(stage, PipelineStage)), None):
+            raise UserError(f"{other.addressing}: is no stage of a dvc.yaml; use `dvc repro`")
         self.stages = {stage.addressing: stage for stage in order}
         self.parents = {stage.addressing: [each.addressing for each in graph.successors(stage)] for stage in order}
         self.children: dict[str, list[str]] = {name: [] for name in self.stages}
@@ -72,7 +74,7 @@ class Graph:
 
     def cached(self, name: str) -> bool:
         """Whether DVC caches all outs of a stage, so that it can run in a clone."""
-        return isinstance(self.stages[name], PipelineStage) and all(out.use_cache for out in self.stages[name].outs)
+        return all(out.use_cache for out in self.stages[name].outs)
 
     def outs(self, name: str) -> list[str]:
         """Return the paths that a stage writes."""

@@ -39,10 +39,11 @@ class Run:
         self.waiting = {name: len(parents) for name, parents in graph.parents.items()}  # for so many parents
         self.left = dict.fromkeys(graph.stages)  # what is not done
         self.ready: list[str] = []
-        self.running: dict[str, tuple[Any, float]] = {}  # the future, and when it was submitted
+        self.running: dict[str, tuple[Any, float, bool]] = {}  # the future, when it was submitted, whether to a worker
         self.tries: dict[str, int] = {}
         self.failures: dict[str, str] = {}
         self.signals: list[int] = []
+        self.looked = time.monotonic()
         self.stops = [worker.kill, worker.stop]  # for a second signal and a first one
 
     def run(self, timed: bool) -> None:
@@ -78,12 +79,16 @@ class Run:
             self._submit()
         elif len(self.stops) == 2 or (len(self.stops) == 1 and len(self.signals) > 1):
             self._everywhere(self.stops.pop())
-        try:
+        with suppress(queue.Empty):
             self._end(self.ended.get(timeout=LOOK_SECONDS))
-        except queue.Empty:
+        if time.monotonic() - self.looked >= LOOK_SECONDS:
+            self.looked = time.monotonic()
             self.workers.look()
+            self._show()
+
+    def _show(self) -> None:
         now = time.monotonic()
-        seconds = {name: now - began for name, (_, began) in self.running.items()}
+        seconds = {name: now - began for name, (_, began, _) in self.running.items()}
         self.forecast.poll()
         left = self.forecast.seconds_left(self.left, seconds, max(1, self.workers.slots))
         self.display.show(seconds, [name for name in self.left if name not in self.running], left)
@@ -95,7 +100,11 @@ class Run:
         """Make stages ready whose parents are done; those that are not stale are done, too."""
         while names:
             stale = self.graph.stale(names)
-            self.ready += [name for name in names if name in stale]
+            for name in (name for name in names if name in stale):
+                if self.job.commit and not self.graph.cached(name):
+                    self._submitted(name, self.home.submit(worker.reproduce_at_home, self.job, name), False)
+                else:
+                    self.ready.append(name)
             names = [child for name in names if name not in stale for child in self._done(name)]
 
     def _done(self, name: str) -> list[str]:
@@ -108,37 +117,30 @@ class Run:
     def _submit(self) -> None:
         """Give the free workers something to do."""
         self.ready.sort(key=self.forecast.weight, reverse=True)
-        submitted = []
-        for name in self.ready:
-            if self.job.commit and not self.graph.cached(name):
-                self._submitted(name, self.home.submit(worker.reproduce_at_home, self.job, name))
-            elif self.workers.take():
-                parents = {each: self.graph.entry(each) for each in self.graph.parents[name]} if self.job.commit else {}
-                self.tries[name] = self.tries.get(name, 0) + 1
-                key = f"{name}-{self.job.run}-{self.tries[name]}"
-                call = (worker.reproduce, self.job, name, parents)
-                self._submitted(name, self.client.submit(*call, key=key, pure=False, **self.workers.wanted))
-            else:
-                continue
-            submitted.append(name)
-        self.ready = [name for name in self.ready if name not in submitted]
+        while self.ready and self.workers.take():
+            name = self.ready.pop(0)
+            self.tries[name] = self.tries.get(name, 0) + 1
+            parents = {each: self.graph.entry(each) for each in self.graph.parents[name]} if self.job.commit else {}
+            key = f"{name}-{self.job.run}-{self.tries[name]}"
+            call = (worker.reproduce, self.job, name, parents)
+            self._submitted(name, self.client.submit(*call, key=key, pure=False, **self.workers.wanted), True)
 
-    def _submitted(self, name: str, future: Any) -> None:
-        self.running[name] = future, time.monotonic()
+    def _submitted(self, name: str, future: Any, away: bool) -> None:
+        self.running[name] = future, time.monotonic(), away
         future.add_done_callback(lambda _: self.ended.put(name))
 
     def _end(self, name: str) -> None:
         """Take a stage that ended: record it, run it again, or note its failure."""
-        future, began = self.running.pop(name)
+        future, began, away = self.running.pop(name)
         outcome, seconds = self._outcome(future), time.monotonic() - began
-        if outcome.worker != "home":
+        if away:
             self.workers.give()
         if outcome.kind == "refused":
             self.display.say(f"imix run: {outcome.worker} {outcome.text}; it is not used")
             self.tries[name] -= 1
             self.workers.refuse(outcome.worker)
         if outcome.kind == "done":
-            self.graph.record(name, outcome.entry or {}, bool(self.job.commit) and outcome.worker != "home")
+            self.graph.record(name, outcome.entry or {}, away and bool(self.job.commit))
             self.forecast.spent[name] = seconds
             self.display.say(f"imix run: {name}: {seconds:.1f} s")
             self._release(self._done(name))
@@ -147,7 +149,7 @@ class Run:
             self.ready.append(name)
         elif outcome.kind != "stopped":
             self.failures[name] = outcome.text
-            self.display.say(f"imix run: {name}: failed on {outcome.worker}:\n{outcome.text}")
+            self.display.say(f"imix run: {name}: failed{outcome.worker and f' on {outcome.worker}'}:\n{outcome.text}")
 
     def _outcome(self, future: Any) -> Outcome:
         """Return how a stage ended.
