@@ -2,8 +2,9 @@
 
     python -m benchmarks.study [--rounds 2] [--epochs 10] [--workers N] [--pairs one]
 
-The study has diamonds, two methods with and without i-Mix, one with labels, two seeds each, the baselines and the report. Two pairs: both with
-their defaults, and both with one training at a time in a stage (IMIX_WORKERS=1). Needs the `embedded` extra.
+The study has diamonds without augmentation, two methods with and without i-Mix, one with labels, two seeds each, the
+baselines and the report. Two pairs: both commands with their defaults, and both with one training at a time in a stage
+(IMIX_WORKERS=1). Needs the `embedded` extra.
 """
 
 import argparse
