@@ -169,8 +169,9 @@ class Run:
     def _everywhere(self, function: Callable[[str], None]) -> None:
         """Call a function with this run's number here and on all workers, as far as they can be reached."""
         function(self.job.run)
-        with suppress(OSError, RuntimeError):
-            self.client.run(function, self.job.run, on_error="ignore")
+        if self.client.status == "running":
+            with suppress(OSError, RuntimeError):
+                self.client.run(function, self.job.run, on_error="ignore")
 
 
 class Workers:
