@@ -258,10 +258,14 @@ def test_ctrl_c_saves_what_runs(home, client):
     assert names(ran(home)) == sorted(ALL - {"settings"})
 
 
-def test_another_torch_is_refused(home, client):
+def test_workers_with_another_torch_or_no_view_of_home_are_refused(home, client, capsys):
     versions = worker.versions() | {"torch": "0.1"}
-    with pytest.raises(UserError, match="no worker is left that has the versions of this machine"):
+    with pytest.raises(UserError, match="no worker is left that can run stages; see above"):
         run(client, "settings", versions=versions)
+    assert f"has torch {worker.versions()['torch']}, not 0.1; it is not used" in capsys.readouterr().err
+    with pytest.raises(UserError, match="no worker is left that can run stages; see above"):
+        run(client, "settings", home="/nowhere", commit="HEAD")
+    assert "cannot run stages: no clone of /nowhere" in capsys.readouterr().err
     assert ran(home) == [] and not (home / "dvc.lock").exists()
 
 

@@ -221,4 +221,4 @@ class Workers:
         self.refused.add(address)
         self.look()
         if not self.slots:
-            raise UserError("no worker is left that has the versions of this machine")
+            raise UserError(f"no worker is left that can run stages; see above, and {AGAIN}")

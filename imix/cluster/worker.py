@@ -160,9 +160,9 @@ def _reproduced(
         return Outcome("stopped")
     try:
         runner = _free(job, scratch, share)
-        outcome = runner.reproduce(stage, parents)
     except OSError as error:
-        return Outcome("failed", text=f"{error}")
+        return Outcome("refused", text=f"cannot run stages: {error}")
+    outcome = runner.reproduce(stage, parents)
     with _guard:
         runner.busy = False
         if outcome.kind == "lost":
