@@ -11,6 +11,7 @@ from imix.errors import Options, exit_cleanly
 COMMANDS = {
     "check": "check settings, data and machine before a study runs",
     "plan": "print what a study costs before it runs: trainings, operations, memory, time",
+    "run": "run stale stages side by side, on this machine or on a Dask cluster",
     "explain": "print where a stage's settings come from, and why it would run",
     "report": "print the results of a study that has run",
     "store": "list or prune the finished and unfinished trainings in .imix",
