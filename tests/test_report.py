@@ -598,6 +598,27 @@ def test_an_ablation_compares_gains_seed_by_seed(tmp_path):
     )
 
 
+def test_an_answer_says_where_mixing_gains_and_how_plain_training_changes():
+    """Against `none`: plain training falls by 5; the gain is about +2, never the same, about 0."""
+    gains = {"none": [2.0, 2.1, 1.9], "weak": [-2.0, -2.1, -1.9], "full": [3.0, -3.0, 0.1]}
+    rows = [
+        {"method": "npair", "mix": mix, "value": value, "seed": seed, "linear_accuracy": plain + added}
+        for value, plain in {"none": 60.0, "weak": 60.0, "full": 55.0}.items()
+        for seed, each in enumerate(gains[value])
+        for mix, added in (("none", 0.1 * seed * (value == "full")), ("imix", each + 0.1 * seed * (value == "full")))
+    ]
+    said, compared = ablations.answer(table := pd.DataFrame(rows)).split("\n\n")
+    assert said == (
+        "N-pair + i-Mix gains at `none`; loses at `weak`; is undecided at `full`. "
+        "Plain N-pair changes against `none`: `full` -4.9 (-5.1 to -4.7)."
+    )
+    assert compared == ablations.sentence(table)
+    one = table.query("seed == 0")
+    assert ablations.answer(one).split("\n\n") == [
+        "Plain N-pair changes against `none`: `full` -5.0.", ablations.sentence(one)
+    ]  # fmt: skip
+
+
 def test_an_ablations_gain_is_paired_within_its_augmentation(tmp_path):
     table = ablated(tmp_path, asked(augmentation=["augmented", "clean"]))
     parts = ablations.split(table)

@@ -179,6 +179,26 @@ def sentence(table: pd.DataFrame) -> str:
     return f"{subject}, in points with 95 % intervals, for {parts}; {counts}.\n"
 
 
+def answer(table: pd.DataFrame) -> str:
+    """Return what answers the question: where each mix gains, how plain training changes, and `sentence`."""
+    parts = []
+    for method, mix in gained(table) if table["seed"].nunique() > 1 else []:
+        found = {value: gain(table, method, mix, value) for value in table["value"].unique()}
+        verdicts: dict[str, list[str]] = {"gains": [], "loses": [], "is undecided": []}
+        for value, each in found.items():
+            verdict = "is undecided" if not each.decided else "gains" if each.mean > 0 else "loses"
+            verdicts[verdict].append(f"`{value}`")
+        places = "; ".join(f"{verdict} at {', '.join(where)}" for verdict, where in verdicts.items() if where)
+        parts.append(f"{cell_title(method, mix)} {places}.")
+    for method in dict.fromkeys(method for method, _ in gained(table)):
+        base = by_seed(table, method, "none", reference(table))
+        changes = {v: spread(by_seed(table, method, "none", v) - base) for v in table["value"].unique()}
+        said = [f"`{value}` {signed(each)}" for value, each in changes.items() if each.mean or each.std > 0]
+        if said:
+            parts.append(f"Plain {cell_title(method, 'none')} changes against `{reference(table)}`: {', '.join(said)}.")
+    return "\n\n".join(filter(None, [" ".join(parts), sentence(table)]))
+
+
 def accuracy_table(table: pd.DataFrame, axis: str | None) -> Table:
     """Return a table: values down, methods and mixes across, then the gains where plain training was asked for."""
     gains = gained(table)
@@ -313,7 +333,7 @@ def page(asked: Asked, table: pd.DataFrame) -> str:
         return "\n".join([*parts, f"{NOWHERE}.\n"])
     for (dataset, augmentation), chosen in split(table).items():
         title = titled(dataset, augmentation, asked.augmentation)
-        text = "\n".join(filter(None, [accuracy_table(chosen, asked.axis), sentence(chosen)]))
+        text = "\n".join(filter(None, [accuracy_table(chosen, asked.axis), answer(chosen)]))
         parts.append(f"## {title}, {seeds(chosen['seed'].nunique())}\n\n{text}")
     if note := torch_note(table):
         parts.append(note)

@@ -175,7 +175,7 @@ def _ablations(ablated: Iterable[Ablated], methods: Sequence[str]) -> list[dict[
         parts.append(_part(title=title, text=asked.question, legend=shared, charts=drawn, note=BARS))
         for (dataset, augmentation), chosen in ablations.split(table).items():
             where = f"{dataset}, {augmentation}, {seeds(chosen['seed'].nunique())}"
-            answer = f"{where}: {plain(ablations.sentence(chosen))}"
+            answer = f"{where}: {plain(ablations.answer(chosen))}"
             parts.append(_part(text=answer))
             values = ablations.accuracy_table(chosen, asked.axis)
             parts.append(_part(fold=f"Table: {title}, {where}", table=values, caption=f"{title}, {where}"))
