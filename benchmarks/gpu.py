@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 PARTS = ("tests", "speed", "covtype")
@@ -56,6 +57,7 @@ def run(part: str, args: argparse.Namespace, seconds: float) -> str:
     return f"exit code {code} after {took:.0f} s; last line: `{last[:150]}`"
 
 
+@cache
 def machine() -> str:
     """Return what this runs on, as a process of its own says: this one leaves the GPU alone."""
     code = (
