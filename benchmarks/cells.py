@@ -17,6 +17,7 @@ from imix.settings import loading, merging
 from imix.settings.study import Params
 
 ROOT = Path(__file__).parents[1]
+HOST = torch.device("cpu")
 
 
 @cache
@@ -44,10 +45,10 @@ def probe(dataset: str) -> Probe:
     return Probe.model_validate(merging.evaluation(params(), dataset)["probe"])
 
 
-def noise(dataset: str, rows: int) -> Dataset:
+def noise(dataset: str, rows: int, device: torch.device = HOST) -> Dataset:
     """Return rows of noise in the form of a data set; all splits are the same rows."""
     found = merging.data(params(), dataset)
-    return timing.noise(found.module.KIND, found.form, rows, torch.device("cpu"))
+    return timing.noise(found.module.KIND, found.form, rows, device)
 
 
 def views_settings(dataset: str) -> Any:
@@ -56,9 +57,11 @@ def views_settings(dataset: str) -> Any:
     return domains.domain_class(found["kind"]).model_validate({k: found[k] for k in domains.Domain.model_fields}).views
 
 
-def training(dataset: str, method: str, chosen: base.Settings, rows: int | None = None) -> Training:
+def training(
+    dataset: str, method: str, chosen: base.Settings, rows: int | None = None, device: torch.device = HOST
+) -> Training:
     """Return a training on ``rows`` rows of noise, by default on one batch of them."""
-    return Training(noise(dataset, rows or chosen.batch_size), method, chosen, 0)
+    return Training(noise(dataset, rows or chosen.batch_size, device), method, chosen, 0)
 
 
 def views(of: Training) -> list[torch.Tensor]:

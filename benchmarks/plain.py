@@ -17,6 +17,7 @@ from torchvision.models import resnet18, resnet50
 from imix.encoders.resnet import ResNet
 from imix.methods import base
 
+HOST = torch.device("cpu")
 PIL_VIEW = transforms.Compose([
     transforms.RandomResizedCrop(32, (0.2, 1.0)), transforms.RandomHorizontalFlip(),
     transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)], 0.8), transforms.RandomGrayscale(0.2),
@@ -66,19 +67,23 @@ def head(inputs: int, hidden: int, outputs: int, kind: str) -> nn.Sequential:
 class PlainStep:
     """One method's training, two views at a time."""
 
-    def __init__(self, method: str, settings: base.Settings, groups: list[int]) -> None:
+    def __init__(
+        self, method: str, settings: base.Settings, groups: list[int], device: torch.device = HOST
+    ) -> None:
         encoder, features = network(settings, groups)
         self.method, self.s, self.criterion = method, settings, nn.CrossEntropyLoss()
         self.encoder_q = nn.Sequential(encoder, head(features, features, settings.embedding, settings.projection))
+        self.encoder_q.to(device)
         trained = list(self.encoder_q.parameters())
         if method != "npair":
             self.encoder_k = copy.deepcopy(self.encoder_q)
             for p in self.encoder_k.parameters():
                 p.requires_grad = False
         if method == "moco":
-            self.queue, self.pointer = F.normalize(torch.randn(settings.embedding, settings.queue), dim=0), 0
+            queue = torch.randn(settings.embedding, settings.queue, device=device)
+            self.queue, self.pointer = F.normalize(queue, dim=0), 0
         if method == "byol":
-            self.predictor = head(settings.embedding, features, settings.embedding, settings.predictor)
+            self.predictor = head(settings.embedding, features, settings.embedding, settings.predictor).to(device)
             trained += list(self.predictor.parameters())
         self.optimizer = torch.optim.SGD(
             trained, lr=1e-6, momentum=settings.momentum, weight_decay=settings.weight_decay
@@ -95,7 +100,8 @@ class PlainStep:
     def npair(self, x_q: Tensor, x_k: Tensor) -> Tensor:
         """Both views in one pass, each other's negatives."""
         q, k = F.normalize(self.encoder_q(torch.cat([x_q, x_k])), dim=1).chunk(2)
-        return self.criterion(torch.einsum("nc,mc->nm", [q, k]) / self.s.temperature, torch.arange(len(q)))
+        labels = torch.arange(len(q), device=q.device)
+        return self.criterion(torch.einsum("nc,mc->nm", [q, k]) / self.s.temperature, labels)
 
     def _keys(self, x_k: Tensor) -> Tensor:
         with torch.no_grad():
@@ -111,7 +117,7 @@ class PlainStep:
         logits = torch.cat([positive, negative], dim=1) / self.s.temperature
         self.queue[:, self.pointer : self.pointer + len(k)] = k.T
         self.pointer = (self.pointer + len(k)) % self.queue.shape[1]
-        return self.criterion(logits, torch.zeros(len(q), dtype=torch.long))
+        return self.criterion(logits, torch.zeros(len(q), dtype=torch.long, device=q.device))
 
     def byol(self, x_q: Tensor, x_k: Tensor) -> Tensor:
         """Predict the key."""

@@ -125,7 +125,11 @@ def settings(name, method, mix="imix", **changes):
 
 
 def training(name, method, device=HOST, on_host=(), **changes):
-    """A training of a small cell, on noise; ``on_host``: tensors of the data set that do not fit the device."""
+    """A training of a small cell, on the same noise each time.
+
+    ``on_host``: tensors of the data set that do not fit the device.
+    """
+    torch.manual_seed(0)
     data = vars(cells.noise(name, 16))
     tensors = {field: value for field, value in data.items() if isinstance(value, Tensor)}
     there = {field: value if field in on_host else value.to(device) for field, value in tensors.items()}
@@ -241,9 +245,7 @@ def test_a_compiled_training_is_the_same_program(monkeypatch):
 
     monkeypatch.setattr(nn.Module, "compile", traced)
     for method, networks in (("npair", 1), ("moco", 2)):
-        torch.manual_seed(0)
         eager = training("diamonds", method)
-        torch.manual_seed(0)
         mine = training("diamonds", method, compile=True)
         assert len(compiled) == networks
         for each in (eager, mine):
