@@ -35,7 +35,9 @@ class MoCo(lightning.LightningModule):
             keys = F.normalize(self.key(second), dim=1)
         loss = objectives.moco(self.query(first), keys, self.queue.clone(), 0.2, "batch")  # i-Mix: loss of a label
         self.queue = torch.cat([keys, self.queue])[:256]
-        return imix.mixed_loss(loss, partner, lam)  # i-Mix
+        mixed = imix.mixed_loss(loss, partner, lam)  # i-Mix
+        self.log("loss", mixed)
+        return mixed
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return SGD."""
@@ -46,12 +48,10 @@ def main() -> None:
     """Train on noise; put two views by lightly's transforms in its place."""
     images = torch.rand(256, 3, 16, 16)
     loader = DataLoader(TensorDataset(images, images.flip(3)), batch_size=64, shuffle=True, drop_last=True)
-    trainer = lightning.Trainer(
-        max_epochs=int(sys.argv[1]) if len(sys.argv) > 1 else 5, accelerator="cpu", logger=False,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-    )  # fmt: skip
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = lightning.Trainer(max_epochs=int(sys.argv[1]) if len(sys.argv) > 1 else 5, accelerator="cpu", **quiet)
     trainer.fit(MoCo(), loader)
-    print(f"loss {float(trainer.callback_metrics.get('loss', torch.tensor(float('nan')))):.3f}")
+    print(f"loss {trainer.callback_metrics['loss']:.3f}")
 
 
 if __name__ == "__main__":

@@ -34,8 +34,9 @@ def main() -> None:
     pixels, labels = load_digits(return_X_y=True)
     images = F.normalize(torch.tensor(pixels, dtype=torch.float32) - 8, dim=1)
     for mixed in (False, True):
+        encoder = train(images[:1000], steps, mixed)
         with torch.no_grad():
-            features = F.normalize(train(images[:1000], steps, mixed)(images), dim=1).numpy()
+            features = F.normalize(encoder(images), dim=1).numpy()
         neighbours = KNeighborsClassifier(5).fit(features[:1000], labels[:1000])
         accuracy = 100 * neighbours.score(features[1000:], labels[1000:])
         print(f"{'i-Mix' if mixed else 'plain'}: {accuracy:.1f} % of test digits by 5 nearest neighbours")

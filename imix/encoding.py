@@ -40,6 +40,9 @@ class Encoder(nn.Module):
         path: of the file. header: its facts, as `imix.checkpoints.read` returns them.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, path: Path, header: dict[str, Any]) -> None:
         super().__init__()
         facts, kind = header["data"], header["domain"]["kind"]
@@ -49,14 +52,15 @@ class Encoder(nn.Module):
         self.columns = tables.Columns.model_validate(facts["columns"]) if facts["columns"] else None
         self.encoder = views.Encoder.make(domain.encoder, views.seen(self.shape), facts["column_groups"])
         self.features = int(self.encoder.features)
-        self._views = views
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(facts[name], dtype=torch.float32))
 
     def forward(self, rows: Tensor) -> Tensor:
         """Standardise stored rows (N, ...) and return their features (N, D)."""
-        views = self._views.Views(self._views.NEUTRAL, Statistics(self.mean, self.std, self.numbers))
-        return self.encoder(views.clean(rows)).flatten(1)
+        domain = plugins.find("views", self.kind)  # a module is no attribute: it could not be copied with the encoder
+        views = domain.Views(domain.NEUTRAL, Statistics(self.mean, self.std, self.numbers))
+        features: Tensor = self.encoder(views.clean(rows)).flatten(1)
+        return features
 
     def prepare(self, raw: Any) -> Tensor:
         """Return stored rows (N, ...) of raw data: a DataFrame, or paths of pictures or recordings.

@@ -129,7 +129,7 @@ def dirichlet(alpha: float, size: int, parts: int, generator: torch.Generator | 
     accepted = uniform[:-1].log() < normal.square() / 2 + d * (1 - log_cube.exp() + log_cube)
     first = accepted.int().argmax(0, keepdim=True)
     log_gamma = log_cube.gather(0, first)[0] + uniform[-1].log() / alpha
-    return log_gamma.softmax(1).float()
+    return log_gamma.softmax(1).float()  # type: ignore[no-any-return]
 
 
 def random_partners(size: int, groups: int = 1, generator: torch.Generator | None = None) -> Tensor:

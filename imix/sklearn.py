@@ -120,7 +120,7 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         rows[:, :count] = (rows[:, :count] - self.mean_) / self.std_
         self.encoder_.eval()
         with torch.no_grad():  # in double precision a row's features do not depend on the other rows
-            parts = [self.encoder_(part.to(self.device)).cpu() for part in rows.split(1000)]
+            parts = [self.encoder_(part.to(self.device)).cpu() for part in torch.split(rows, 1000)]
         return torch.cat(parts).float().numpy()
 
     def save(self, path: str | Path) -> None:
@@ -151,13 +151,13 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         mean, std = column_statistics(rows[:, : len(self.columns_.numbers)])
         data = _dataset(torch.from_numpy(rows).to(self.device), mean, std, self.columns_)
-        precision = torch.backends.fp32_precision
+        precision = torch.backends.fp32_precision  # type: ignore[attr-defined]
         try:
             with torch.random.fork_rng(devices=[]):
                 training = Training(data, self.method, settings, seed)
                 run(training, "Encoder")
         finally:
-            torch.backends.fp32_precision = precision
+            torch.backends.fp32_precision = precision  # type: ignore[attr-defined]
         content, _ = checkpoints.dump(training.method.encoder, data, settings.encoder, settings.views)
         self._file = content
         self.encoder_ = training.method.encoder.double().eval()

@@ -145,13 +145,14 @@ def test_a_csv_of_ones_own(monkeypatch, capsys, tmp_path):
 # --- scikit-learn
 
 
-def estimators():
-    for estimator, check in estimator_checks_generator(Encoder(steps=1, random_state=0, settings=TINY)):
-        yield pytest.param(estimator, check, id=check.func.__name__)
+CHECKS = [
+    pytest.param(estimator, check, id=check.func.__name__)
+    for estimator, check in estimator_checks_generator(Encoder(steps=1, random_state=0, settings=TINY))
+]
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("estimator,check", estimators())
+@pytest.mark.parametrize("estimator,check", CHECKS)
 def test_scikit_learns_checks(estimator, check):
     """All of them; that of array API inputs runs only where scipy's support for these is on."""
     check(estimator)

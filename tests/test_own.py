@@ -445,6 +445,7 @@ def test_features_of_a_table(folder, monkeypatch):
         assert list(found.index) == list(raw.name) and same(found[40:], wanted["test"])
     encoder = encoding.load_encoder(path)
     assert same(pd.DataFrame(encoder(encoder.prepare(raw[40:])).detach()), wanted["test"])
+    assert isinstance(copy.deepcopy(encoder), encoding.Encoder)
     assert not encoder.training and encoder.features == wanted["test"].shape[1]
     write(folder / "new.csv", raw.assign(colour="green").drop(columns=["kind", "part"]))
     assert list(written("g.csv", path, folder / "new.csv").index) == [str(n) for n in range(1, 61)]

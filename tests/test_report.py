@@ -430,7 +430,7 @@ def test_data_without_labels_is_named_and_has_no_accuracies(tmp_path):
         write(path, found | {key: None for key in evaluation.OF_LABELS if key in found})
     for path in tmp_path.glob("histories/toy/**/*.csv"):
         write(path, pd.read_csv(path).assign(knn_validation=math.nan).to_csv(index=False))
-    both, alone = collected(tmp_path, grid), collected(tmp_path, replace(grid, datasets=("toy",)))
+    both, alone = (results.collect(each, files(tmp_path)) for each in (grid, replace(grid, datasets=("toy",))))
     text, only = page.results_page("toy", both), page.results_page("toy", alone)
     assert "and so no accuracies: toy." in text and "and so no accuracies: toy." in only
     assert "## Linear evaluation" in text and "## Linear evaluation" not in only and "## Uniformity" in only
