@@ -579,6 +579,7 @@ def test_the_readme_is_written_where_it_changed(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     reporting = types.ModuleType("imix.reporting.readme")
     reporting.render = lambda text, reports: text.replace("old", "new")
+    reporting.with_graph = lambda text, stages: text
     monkeypatch.setitem(sys.modules, "imix.reporting.readme", reporting)
     import imix.reporting
 

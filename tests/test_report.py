@@ -13,9 +13,12 @@ import statsmodels.formula.api
 
 from imix import evaluation
 from imix.errors import UserError
+from imix.paths import Cell
 from imix.reporting import (
     ablations,
+    best,
     cost,
+    graph,
     page,
     plots,
     projections,
@@ -687,6 +690,30 @@ def test_foreign_files_are_ignored_and_missing_results_named(tmp_path):
         ablations.collect(asked(), tmp_path)
 
 
+# the best encoder
+
+
+def test_the_best_encoder_is_that_of_the_best_cell_on_validation_rows(tmp_path):
+    cells = [Cell("toy", "clean", "npair", mix) for mix in ("none", "imix")]
+    validation = {"none": (50, 60), "imix": (58, 54)}  # the best mean, not the best seed
+    for cell in cells:
+        for seed, value in enumerate(validation[cell.mix]):
+            write(tmp_path.joinpath(*cell, f"{seed}.json"), metrics(70 + seed, linear_accuracy_validation=value))
+    choice = best.choose(cells, (0, 1), tmp_path)
+    assert (choice.cell.mix, choice.seed) == ("imix", 0)
+    encoder = tmp_path / "0.safetensors"
+    encoder.write_bytes(b"weights")
+    text = best.card("toys", choice, card(), {"epochs": 5, "views": {"a": 1}}, encoder)
+    assert "# toy: N-pair + i-Mix, trained without augmentation" in text and "seed 0 is the best of that cell" in text
+    assert "| linear evaluation, test top-1, % | 70.0 | 70.5 ± 0.7 |" in text and "| `epochs` | 5 |" in text
+    assert "1,000 training rows, 250 of them for validation; 3,000 test rows; 10 classes" in text
+    best.write(tmp_path / "best/toy.safetensors", encoder, text)
+    assert (tmp_path / "best/toy.safetensors").read_bytes() == b"weights"
+    assert (tmp_path / "best/toy.md").read_text() == text
+    with pytest.raises(UserError, match=r"2\.json: cannot be read \(not there\)"):
+        best.choose(cells, (0, 2), tmp_path)
+
+
 # what is written
 
 
@@ -696,13 +723,17 @@ def written(folder):
 
 def test_a_study_is_written_twice_with_the_same_bytes(tmp_path, augmented):
     folder = tmp_path / "toy"
-    writing.write_study(folder, augmented, {"data": {}}, {"toy": {}})
+    record = {"data": {}, "cells": {}}
+    writing.write_study(folder, augmented, record, {"toy": {}}, {})
     first = {path: path.read_bytes() for path in folder.iterdir()}
-    names = {"results.csv", "transfer.csv", "results.md", "settings.json", "metrics.json", "cost.json"}
-    assert written(folder) == names | {f"{name}.{kind}" for name in ("gains", "curves") for kind in ("png", "svg")}
+    names = {"results.csv", "transfer.csv", "results.md", "settings.json", "metrics.json", "cost.json", "cost.js"}
+    names |= {"index.html", "results.tex", "citation.bib"}
+    drawn = {f"{name}.{kind}" for name in ("gains", "curves") for kind in ("csv", "png", "svg")}
+    assert written(folder) == names | drawn
     assert "Study `toy`" in (folder / "results.md").read_text(encoding="utf-8")
-    assert not any(word in content for content in first.values() for word in (b"EPYC", b"seconds"))
-    writing.write_study(folder, augmented, {"data": {}}, {"toy": {}})
+    fixed = [content for path, content in first.items() if path.name not in ("cost.json", "cost.js")]
+    assert not any(word in content for content in fixed for word in (b"EPYC", b'"seconds"'))
+    writing.write_study(folder, augmented, record, {"toy": {}}, {})
     assert first == {path: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -764,7 +795,22 @@ def test_broken_markers_are_refused(reports, text, problem):
 def test_the_committed_readme_shows_the_committed_reports():
     committed = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "<!-- results of " in committed
-    assert readme.render(committed, ROOT / "reports") == committed, "run `python -m imix readme`"
+    new = readme.with_graph(readme.render(committed, ROOT / "reports"), ROOT / "dvc.yaml")
+    assert new == committed and "```mermaid" in new, "run `imix readme`"
+    assert committed.count("\n") < 120
+
+
+def test_the_graph_has_what_every_stage_needs_and_no_shortcut():
+    stages = {
+        "a": {"outs": ["data/a"]},
+        "b": {"matrix": {"dataset": "x"}, "deps": ["data/a"], "outs": [{"data/b/${item.dataset}": {"cache": False}}]},
+        "c": {"deps": ["data/a/file", "data/b/${item.dataset}/file"], "outs": ["reports/c"]},
+        "d": {"deps": ["data/b"]},
+    }
+    assert graph.edges(stages) == [("a", "b"), ("b", "c"), ("b", "d")]
+    drawn = graph.mermaid(ROOT / "dvc.yaml")
+    assert '    settings["settings"] --> fetch["fetch<br/>per dataset"]\n' in drawn
+    assert "    fetch --> preprocess[" in drawn and drawn.count('["pretrain<br/>per cell"]') == 1
 
 
 def test_committed_pages_are_those_of_their_rows():

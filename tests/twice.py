@@ -3,7 +3,7 @@
     python -m tests.twice                 # a small study with labels and an ablation
     python -m tests.twice --committed     # the study of params.yaml
 
-Exits with 1 if any file differs. reports/<study>/cost.json is no out: it names seconds.
+Exits with 1 if any file differs. reports/<study>/cost.json and cost.js are no outs: they name seconds.
 """
 
 import argparse

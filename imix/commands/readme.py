@@ -1,4 +1,4 @@
-"""Write the results of reports/ into README.md, between the markers that name a study."""
+"""Write the generated texts: results and graph of stages in README.md, between its markers, and docs/parameters.md."""
 
 import argparse
 from pathlib import Path
@@ -7,6 +7,7 @@ from imix.errors import UserError
 from imix.files import write_bytes
 
 README = Path("README.md")
+PARAMETERS = Path("docs/parameters.md")
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -14,18 +15,30 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write README.md where it would change.
+    """Write what would change.
 
     Raises:
         UserError: a README.md that cannot be read, malformed markers, or missing results.
     """
     from imix.reporting import readme
 
+    old = _read(README)
+    _write(README, old, readme.with_graph(readme.render(old, Path("reports")), Path("dvc.yaml")))
+    if PARAMETERS.exists():
+        from imix.reporting import parameters
+        from imix.settings.merging import PARAMS
+
+        _write(PARAMETERS, _read(PARAMETERS), parameters.markdown(PARAMS))
+
+
+def _read(path: Path) -> str:
     try:
-        old = README.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise UserError(f"{README}: cannot be read ({error})") from None
-    new = readme.render(old, Path("reports"))
+        raise UserError(f"{path}: cannot be read ({error})") from None
+
+
+def _write(path: Path, old: str, new: str) -> None:
     if new != old:
-        write_bytes(README, new.encode())
-    print(f"{README}: {'written' if new != old else 'up to date'}")
+        write_bytes(path, new.encode())
+    print(f"{path}: {'written' if new != old else 'up to date'}")

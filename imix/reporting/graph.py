@@ -57,9 +57,19 @@ def mermaid(file: Path = Path("dvc.yaml")) -> str:
         UserError: a file that cannot be read.
     """
     stages = text.read(file)["stages"]
-    boxes = [f'    {name}["{name}{_per(stage)}"]' for name, stage in stages.items()]
-    arrows = [f"    {one} --> {other}" for one, other in edges(stages)]
-    return "\n".join(["```mermaid", "flowchart LR", *boxes, *arrows, "```"])
+    after: dict[str, list[str]] = {}
+    for one, other in edges(stages):
+        after.setdefault(one, []).append(other)
+    named: set[str] = set()
+
+    def box(name: str) -> str:
+        """Return a stage's name, at its first place with the text of its box."""
+        first = name not in named
+        named.add(name)
+        return f'{name}["{name}{_per(stages[name])}"]' if first else name
+
+    lines = [f"    {box(one)} --> {' & '.join(map(box, others))}" for one, others in after.items()]
+    return "\n".join(["```mermaid", "flowchart LR", *lines, "```"])
 
 
 def _per(stage: dict[str, Any]) -> str:

@@ -1,14 +1,26 @@
-"""Render the README's blocks of results from the committed reports."""
+"""Render the README's blocks: results from the committed reports, and the graph of stages from dvc.yaml."""
 
 import re
 from pathlib import Path
 
 from imix.errors import UserError
+from imix.reporting.graph import mermaid
 from imix.reporting.page import readme_block
 from imix.reporting.results import COLUMNS, read_csv
 
 MARKER = re.compile(r"^<!-- (results|end) of ([a-z][a-z0-9_]*) -->$")
 LIKE_A_MARKER = re.compile(r"<!--\s*(results|end)\s+of\b")
+
+GRAPH = re.compile(r"(?<=^<!-- graph of stages -->\n).*?(?=^<!-- /graph of stages -->$)", re.DOTALL | re.MULTILINE)
+
+
+def with_graph(readme: str, stages: Path) -> str:
+    """Return the README with the graph of ``stages``, a dvc.yaml, between its markers, if it has them.
+
+    Raises:
+        UserError: a file that cannot be read.
+    """
+    return GRAPH.sub(lambda found: f"\n{mermaid(stages)}\n\n", readme) if GRAPH.search(readme) else readme
 
 
 def render(readme: str, reports: Path) -> str:
