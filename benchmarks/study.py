@@ -2,8 +2,8 @@
 
     python -m benchmarks.study [--rounds 2] [--epochs 10] [--workers N] [--pairs one]
 
-The study has diamonds without augmentation, two methods with and without i-Mix, one with labels, two seeds each, the
-baselines and the report. Two pairs: both commands with their defaults, and both with one training at a time in a stage
+The study has diamonds without augmentation, two methods with i-Mix and one with labels, two seeds each, the baselines
+and the reports. Two pairs: both commands with their defaults, and both with one training at a time in a stage
 (IMIX_WORKERS=1). Needs the `embedded` extra.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tests import clones
 
-GRID = {"datasets": ["diamonds"], "methods": ["npair", "moco"], "seeds": [0, 1]}
+GRID = {"datasets": ["diamonds"], "methods": ["npair", "moco"], "mixes": ["imix"], "seeds": [0, 1]}
 PAIRS = {"defaults": {}, "one": {"IMIX_WORKERS": "1"}}
 SIDES = {"imix run": ["imix", "run"], "dvc repro": ["dvc", "repro", "-q"]}
 

@@ -25,9 +25,10 @@ import yaml
 from tests import clones
 
 GRID = {"methods": ["npair", "moco"], "mixes": ["imix"], "seeds": [0, 1], "supervised": ["none"]}
-EPOCHS = 120
+CHANGES = {"recipe": {"segment": {"knn_every": 1000}}}
+EPOCHS = 40
 RUN = [sys.executable, "-m", "imix", "run"]
-VARIABLES = {"IMIX_SAVE_SECONDS": "0.2", "IMIX_WORKERS": "1"}
+VARIABLES = {"IMIX_SAVE_SECONDS": "0.3", "IMIX_WORKERS": "1"}
 TRAININGS = 6
 
 
@@ -222,11 +223,11 @@ def main() -> None:
     args = parser.parse_args()
     failed = False
     with tempfile.TemporaryDirectory() as temporary:
-        reference = clones.clone(Path(temporary, "reference"), EPOCHS, GRID)
+        reference = clones.clone(Path(temporary, "reference"), EPOCHS, GRID, CHANGES)
         clones.run(reference, "dvc", "repro", **VARIABLES)
         for fault in [each for each in FAULTS if each.__name__ in (args.faults or names)]:
             began = time.monotonic()
-            study = Study(clones.clone(Path(temporary, fault.__name__), EPOCHS, GRID))
+            study = Study(clones.clone(Path(temporary, fault.__name__), EPOCHS, GRID, CHANGES))
             outcome = fault(study)
             differs = wrong(study, reference)
             failed = failed or bool(differs)

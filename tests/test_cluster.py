@@ -237,7 +237,7 @@ def test_a_stage_whose_processes_always_die_fails(home, client):
     control(home, "train-b", "kill")
     with pytest.raises(UserError, match="train@b: failed"):
         run(client, "train@b")
-    assert names(ran(home)).count("train-b") == scheduling.TRIES
+    assert names(ran(home)).count("train-b") == scheduling.LOSSES + 1
 
 
 def test_ctrl_c_saves_what_runs(home, client):
@@ -386,3 +386,18 @@ def test_the_documented_slurm_configuration_asks_for_one_gpu_a_worker():
         script = made.job_script()
     assert {"#SBATCH --gres=gpu:1", "#SBATCH --cpus-per-task=8", "#SBATCH -n 1"} <= set(script.splitlines())
     assert re.search(r"--nthreads 1 .*--resources GPU=1 .*--lifetime 23h", script)
+
+
+def test_a_worker_that_closes_lets_its_stage_save_and_gives_it_back(home, client):
+    """The last test with the module's workers: one closes."""
+    control(home, "train-a", "wait once")
+
+    def close():
+        while not control(home, "train-a.waits").exists():
+            time.sleep(0.05)
+        busy = [address for address, keys in client.processing().items() if keys]
+        client.retire_workers(busy, close_workers=True)
+
+    threading.Thread(target=close, daemon=True).start()
+    run(client, "train@a")
+    assert control(home, "train-a.saved").exists() and names(ran(home)) == ["settings", "train-a", "train-a"]

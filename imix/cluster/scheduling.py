@@ -2,6 +2,7 @@
 
 import queue
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,7 +18,7 @@ from imix.cluster.worker import Job, Outcome
 from imix.errors import Stopped, UserError, noted_signals
 
 LOOK_SECONDS = 0.5  # between two looks at signals, workers and the clock
-TRIES = 3  # of a stage whose process or worker was lost
+LOSSES = 2  # of a stage's processes, after which it is run again
 AGAIN = "run it again to continue"
 
 
@@ -33,6 +34,7 @@ class Run:
 
     def __init__(self, graph: Graph, client: Client, job: Job, keep_going: bool) -> None:
         self.graph, self.client, self.job, self.keep_going = graph, client, job, keep_going
+        client.register_plugin(worker.Ending())
         self.workers = Workers(client)
         self.home = ThreadPoolExecutor(1)  # for stages whose outs DVC does not cache, where others run in clones
         self.ended: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -40,7 +42,8 @@ class Run:
         self.left = dict.fromkeys(graph.stages)  # what is not done
         self.ready: list[str] = []
         self.running: dict[str, tuple[Any, float, bool]] = {}  # the future, when it was submitted, whether to a worker
-        self.tries: dict[str, int] = {}
+        self.submissions: Counter[str] = Counter()
+        self.lost: Counter[str] = Counter()
         self.failures: dict[str, str] = {}
         self.signals: list[int] = []
         self.looked = time.monotonic()
@@ -119,9 +122,9 @@ class Run:
         self.ready.sort(key=self.forecast.weight, reverse=True)
         while self.ready and self.workers.take():
             name = self.ready.pop(0)
-            self.tries[name] = self.tries.get(name, 0) + 1
+            self.submissions[name] += 1
             parents = {each: self.graph.entry(each) for each in self.graph.parents[name]} if self.job.commit else {}
-            key = f"{name}-{self.job.run}-{self.tries[name]}"
+            key = f"{name}-{self.job.run}-{self.submissions[name]}"
             call = (worker.reproduce, self.job, name, parents)
             self._submitted(name, self.client.submit(*call, key=key, pure=False, **self.workers.wanted), True)
 
@@ -137,17 +140,19 @@ class Run:
             self.workers.give()
         if outcome.kind == "refused":
             self.display.say(f"imix run: {outcome.worker} {outcome.text}; it is not used")
-            self.tries[name] -= 1
             self.workers.refuse(outcome.worker)
         if outcome.kind == "done":
             self.graph.record(name, outcome.entry or {}, away and bool(self.job.commit))
             self.forecast.spent[name] = seconds
             self.display.say(f"imix run: {name}: {seconds:.1f} s")
             self._release(self._done(name))
-        elif outcome.kind in ("lost", "refused") and self.tries[name] < TRIES and not self._ending():
-            self.display.say(f"imix run: {name}: {outcome.text}; once more")
+        elif self._ending() and outcome.kind != "failed":
+            pass  # it is left
+        elif outcome.kind in ("refused", "stopped") or (outcome.kind == "lost" and self.lost[name] < LOSSES):
+            self.display.say(f"imix run: {name}: {outcome.text or 'its worker closes'}; once more")
+            self.lost[name] += outcome.kind == "lost"
             self.ready.append(name)
-        elif outcome.kind != "stopped":
+        else:
             self.failures[name] = outcome.text
             self.display.say(f"imix run: {name}: failed{outcome.worker and f' on {outcome.worker}'}:\n{outcome.text}")
 

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from distributed import Worker, get_worker
+from distributed import Worker, WorkerPlugin, get_worker
 
 from imix.cluster.orders import STOP, Entry
 
@@ -209,6 +209,17 @@ def close(run: str) -> None:
     with _guard:
         for runner in [runner for runner in _runners if runner.run == run and not runner.busy]:
             _end(runner)
+
+
+class Ending(WorkerPlugin):
+    """Let stages save when their worker closes, as it does shortly before its job ends; it would wait for them."""
+
+    name = "imix"
+
+    def teardown(self, worker: Worker) -> None:
+        """Stop all runners."""
+        for runner in _runners:
+            runner.stop()
 
 
 def dask_setup(worker: Worker) -> None:
