@@ -63,7 +63,9 @@ class ResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # with AVX2, oneDNN's backward pass of a channels-last shortcut from 2 to 7 channels writes past its buffer
+        self.layout = torch.channels_last if width >= 8 else torch.contiguous_format
+        self.to(memory_format=self.layout)  # type: ignore[call-overload]
 
     @classmethod
     def make(cls, settings: Settings, shape: Sequence[int], column_groups: Sequence[int] = ()) -> "ResNet":
@@ -72,7 +74,7 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, features)."""
-        return self.layers(x.contiguous(memory_format=torch.channels_last)).mean((2, 3))
+        return self.layers(x.contiguous(memory_format=self.layout)).mean((2, 3))
 
 
 def _convolution(inputs: int, outputs: int, size: int, stride: int) -> nn.Sequential:
