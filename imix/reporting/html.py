@@ -178,7 +178,7 @@ def _ablations(ablated: Iterable[Ablated], methods: Sequence[str]) -> list[dict[
         for (dataset, augmentation), chosen in ablations.split(table).items():
             where = f"{dataset}, {augmentation}, {seeds(chosen['seed'].nunique())}"
             answer = f"{where}: {ablations.answer(chosen).strip()}"
-            parts.append(_part(text=answer))
+            parts += [_part(text=paragraph) for paragraph in answer.split("\n\n")]
             values = ablations.accuracy_table(chosen, asked.axis)
             parts.append(_part(fold=f"Table: {title}, {where}", table=values, caption=f"{title}, {where}"))
     return parts
