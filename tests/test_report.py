@@ -19,6 +19,7 @@ from imix.reporting import (
     best,
     cost,
     graph,
+    html,
     page,
     plots,
     projections,
@@ -441,6 +442,12 @@ def test_data_without_labels_is_named_and_has_no_accuracies(tmp_path):
     assert list(statistics.summary(both.results)["best"]) == ["covtype"]
     assert not statistics.summary(alone.results)["best"] and not tables.headline(alone.results)
     plots.plot_gains(alone.results), plots.plot_curves(alone.histories)
+    shown = html.render("toy", alone, {"data": {}, "cells": {}}, {}).decode()
+    assert "<h1>Study toy</h1>" in shown and ": NaN" not in shown and html.latex(alone) == ""
+    metrics_of = tmp_path / "metrics"
+    choice = best.choose([Cell("toy", "clean", "npair", mix) for mix in grid.mixes], grid.seeds, metrics_of)
+    weights = files(tmp_path).metrics(choice.cell, 0)
+    assert "no labels to choose by" in best.card("toys", choice, card(), {}, weights)
 
 
 def test_gains_have_a_panel_per_data_set(study, augmented):

@@ -181,6 +181,7 @@ def curve_charts(histories: pd.DataFrame) -> list[Chart]:
         curve_chart(chosen, column, f"{titled(dataset, augmentation, augmentations)}: {text}", palette)
         for (dataset, augmentation), chosen in histories.groupby(["dataset", "augmentation"], sort=False)
         for column, text in what.items()
+        if chosen[column].notna().any()  # without labels there is no accuracy
     ]
 
 

@@ -83,7 +83,8 @@ def render(
     ]
     text = _templates().get_template("page.html.j2").render(
         name=name, version=__version__, sections=[section for section in built if section.parts],
-        headline=plain(tables.headline(study.results)), gains=_gains(study.results), facts=_facts(study),
+        headline=plain(tables.headline(study.results)), without=plain(tables.unlabelled_note(study.results)),
+        gains=_gains(study.results), facts=_facts(study),
         style=_static("page.css"), script=_static("page.js"), vega=Markup(charts.script()),
     )  # fmt: skip
     return text.encode()
