@@ -14,7 +14,7 @@ from imix.errors import UserError
 from imix.files import sha256
 from imix.views.base import Statistics
 
-ROWS = ("train", "validation", "test")  # names of the tensors that hold rows
+ROWS = ("train", "validation", "test", "unlabelled")  # names of the tensors that hold rows; the last may be missing
 # share of a process's memory on the device that rows may take: as clean float32, images take four times as much, for
 # a moment twice; the rest is for training
 RESIDENT = 0.1
@@ -111,7 +111,7 @@ def load(folder: Path, device: torch.device) -> Dataset:
 
 def _placed(tensors: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
     """Move tensors to the device; leave rows on the host where they would take too much of its memory."""
-    rows = sum(tensors[name].nbytes for name in ROWS)
+    rows = sum(tensor.nbytes for name, tensor in tensors.items() if name in ROWS)
     host = rows > RESIDENT * runtime.free_memory(device)
     return {name: tensor if host and name in ROWS else tensor.to(device) for name, tensor in tensors.items()}
 

@@ -317,12 +317,13 @@ def test_reasons_name_what_has_changed(repository, tmp_path, monkeypatch):
     monkeypatch.chdir(repository)
     files = {Path("x", f"{name}.json"): {"settings": name} for name in ("rows", "cell")}
     files[Path("x", "evaluate.json")] = {"settings": {"ema": 2}}
+    (tmp_path / "params.yaml").write_text("a: 1\n")
     record = done.Recorded(tmp_path, files)
-    names = [record.makers[output].name for output in OUTPUTS]
+    names = [record.makers[output.as_posix()].name for output in OUTPUTS]
     assert explaining.reasons(names[1], record, files) == []
     assert explaining.reasons(names[3], record, files) == [
-        "evaluate.json: ema was nothing, is 2",
         'evaluate.json: settings was "evaluate", is nothing',
+        "evaluate.json: ema was nothing, is 2",
     ]
     with pytest.raises(UserError, match=r"no stage 'cel'.*`dvc stage list` has all"):
         explaining.reasons("cel", record, files)

@@ -35,7 +35,6 @@ LOOK_SECONDS = 0.1  # between two looks for processes to interrupt
 TAIL_LINES = 12  # of a failed stage's log
 
 
-
 class WaitingLock(LockBase):
     """DVC's lock of a repository, as with ``dvc --wait-for-lock``.
 

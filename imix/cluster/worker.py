@@ -150,9 +150,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _reproduced(
-    job: Job, stage: str, parents: dict[str, Entry], scratch: Path | None, share: int | None
-) -> Outcome:
+def _reproduced(job: Job, stage: str, parents: dict[str, Entry], scratch: Path | None, share: int | None) -> Outcome:
     if other := {name: found for name, found in versions().items() if found != job.versions[name]}:
         wanted = ", ".join(f"{name} {found}, not {job.versions[name]}" for name, found in other.items())
         return Outcome("refused", text=f"has {wanted}")

@@ -25,9 +25,8 @@ SHOWN = {
 CARD = """\
 # {dataset}: {title}, trained {augmentation}
 
-An encoder trained without labels by imix {version} ([i-Mix](https://arxiv.org/abs/2010.08887)): the best of study
-`{study}` on {dataset}. The cell has the best mean linear evaluation on validation rows over {n}, and
-seed {seed} is the best of that cell.
+An encoder trained without labels by imix {version} ([i-Mix](https://arxiv.org/abs/2010.08887)) in study `{study}`.
+{chosen}
 
 ```python
 import imix
@@ -61,6 +60,11 @@ The weights are under the licence of the code, MIT. The data have their own term
 SHA-256 of the file: `{sha256}`
 """
 
+BEST = """\
+Of all on {dataset}, its cell has the best mean linear evaluation on validation rows over {n}, and
+seed {seed} is the best of that cell."""
+UNLABELLED = "The data have no labels to choose by: it is the first cell's first seed, {seed}."
+
 
 class Choice(NamedTuple):
     """An encoder, and the metrics of all seeds of its cell (a row each, indexed by seed)."""
@@ -73,6 +77,8 @@ class Choice(NamedTuple):
 def choose(cells: Sequence[Cell], numbers: Sequence[int], folder: Path) -> Choice:
     """Return the encoder that is best on validation rows: the best cell by its mean, then its best seed.
 
+    Without labels there is no accuracy to choose by; it is then the first.
+
     Args:
         cells: of one data set. numbers: the seeds. folder: of the metrics, ``<cell>/<seed>.json`` below.
 
@@ -82,7 +88,8 @@ def choose(cells: Sequence[Cell], numbers: Sequence[int], folder: Path) -> Choic
     found = {}
     for cell in cells:
         rows = {seed: read_json(folder / cell.path / f"{seed}.json", *SHOWN) for seed in numbers}
-        found[cell] = pd.DataFrame([{key: row[key] for key in SHOWN} for row in rows.values()], index=list(rows))
+        table = pd.DataFrame([{key: row[key] for key in SHOWN} for row in rows.values()], index=list(rows))
+        found[cell] = table.astype(float).fillna({"linear_accuracy_validation": 0.0})
     cell = max(found, key=lambda each: found[each]["linear_accuracy_validation"].mean())
     return Choice(cell, int(found[cell]["linear_accuracy_validation"].idxmax()), found[cell])
 
@@ -94,14 +101,17 @@ def card(study: str, choice: Choice, data: Mapping[str, Any], settings: Mapping[
         study: its name. data: the card of the data set. settings: of the cell. file: the encoder's.
     """
     count, carved, cell = data["rows"], data["carved"], choice.cell
+    labelled = bool(choice.metrics["linear_accuracy"].notna().all())
     metrics = [
         [text, f"{choice.metrics.loc[choice.seed, key]:.1f}", plus_minus(spread(choice.metrics[key]))]
         for key, text in SHOWN.items()
+        if labelled
     ]
     recipe = [[f"`{key}`", str(value).replace("|", "/")] for key, value in settings.items()]
     n = seeds(len(choice.metrics))
+    chosen = (BEST if labelled else UNLABELLED).format(dataset=cell.dataset, n=n, seed=choice.seed)
     return CARD.format(
-        dataset=cell.dataset, title=cell_title(*cell[2:]), version=__version__, study=study, n=n, seed=choice.seed,
+        dataset=cell.dataset, title=cell_title(*cell[2:]), version=__version__, study=study, chosen=chosen,
         augmentation={"clean": "without augmentation", "augmented": "with augmentation"}[cell.augmentation],
         origin=data["origin"], train=count["train"] + count["validation"] * carved,
         validation=count["validation"], test=count["test"], classes=len(data["classes"]),

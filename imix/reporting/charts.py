@@ -181,6 +181,7 @@ def curve_charts(histories: pd.DataFrame) -> list[Chart]:
         curve_chart(chosen, column, f"{titled(dataset, augmentation, augmentations)}: {text}", palette)
         for (dataset, augmentation), chosen in histories.groupby(["dataset", "augmentation"], sort=False)
         for column, text in what.items()
+        if chosen[column].notna().any()  # without labels there is no accuracy
     ]
 
 
@@ -257,6 +258,7 @@ def _ablation_chart(
         for value in panel.on(curve):
             name = cell_title(method, mix) + (f", fixed {curve}" if curve else "")
             row = {**_line(method, mix), "cell": name, "value": value, "place": panel.places[value]}
+            row["paler"] = bool(curve)  # the second curve of a method and mix
             rows.append(row | _bounds(measured(method, mix, value)))
     data, styles = alt.Data(values=rows), _styles(panel.palette, rows)
     if panel.axis:
@@ -269,7 +271,8 @@ def _ablation_chart(
         offset = {"xOffset": alt.XOffset("cell:N", sort=list(dict.fromkeys(row["cell"] for row in rows)))}
     y = alt.Y("mean:Q", title=None, scale=alt.Scale(zero=False))
     tooltip = ["cell:N", "value:N", *(alt.Tooltip(f"{name}:Q", format=".1f") for name in ("mean", "low", "high"))]
-    base = alt.Chart(data).encode(x=x, color=styles["color"], **offset)
+    paler = alt.condition("datum.paler", alt.value(0.45), alt.value(1))
+    base = alt.Chart(data).encode(x=x, color=styles["color"], opacity=paler, **offset)
     layers = [
         base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("low:Q"), y2="high:Q"),
         base.mark_point(size=50, strokeWidth=2).encode(y=y, shape=styles["shape"], tooltip=tooltip),

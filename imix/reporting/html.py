@@ -83,7 +83,8 @@ def render(
     ]
     text = _templates().get_template("page.html.j2").render(
         name=name, version=__version__, sections=[section for section in built if section.parts],
-        headline=plain(tables.headline(study.results)), gains=_gains(study.results), facts=_facts(study),
+        headline=plain(tables.headline(study.results)), without=plain(tables.unlabelled_note(study.results)),
+        gains=_gains(study.results), facts=_facts(study),
         style=_static("page.css"), script=_static("page.js"), vega=Markup(charts.script()),
     )  # fmt: skip
     return text.encode()
@@ -135,7 +136,7 @@ def _facts(study: Study) -> list[tuple[str, str]]:
         ("Data", ", ".join(rows)),
         ("Trained", f"{methods}, {trained_with(shape.augmentations)}"),
         ("Trainings", f"{len(study.origins):,}; {seeds(results.seed.nunique())}"),
-        ("How sure", f"{up} gains and {down} losses of {total} have a 95 % interval without zero" if total else "-"),
+        ("How sure", f"of {total} comparisons, {up} gain and {down} lose with a 95 % interval that excludes zero"),
     ]
 
 
@@ -172,11 +173,13 @@ def _ablations(ablated: Iterable[Ablated], methods: Sequence[str]) -> list[dict[
             continue
         shared = charts.keys(ablations.columns(table), [*methods, *table["method"].unique()])
         drawn = charts.ablation_charts(asked, table, methods, curves)
-        parts.append(_part(title=title, text=asked.question, legend=shared, charts=drawn, note=BARS))
+        second = {value.partition("_")[2] for value in asked.values if asked.axis} - {""}
+        note = BARS + "".join(f" Paler: at a fixed number of {curve}." for curve in sorted(second))
+        parts.append(_part(title=title, text=asked.question, legend=shared, charts=drawn, note=note))
         for (dataset, augmentation), chosen in ablations.split(table).items():
             where = f"{dataset}, {augmentation}, {seeds(chosen['seed'].nunique())}"
-            answer = f"{where}: {plain(ablations.answer(chosen))}"
-            parts.append(_part(text=answer))
+            answer = f"{where}: {ablations.answer(chosen).strip()}"
+            parts += [_part(text=paragraph) for paragraph in answer.split("\n\n")]
             values = ablations.accuracy_table(chosen, asked.axis)
             parts.append(_part(fold=f"Table: {title}, {where}", table=values, caption=f"{title}, {where}"))
     return parts

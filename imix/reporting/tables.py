@@ -75,7 +75,7 @@ def metric_table(results: pd.DataFrame, metric: str = "linear_accuracy", digits:
     shape, values, collapsed = layout(results), spreads(results, metric), spreads(results, "collapsed")
     rows = []
     if not values:
-        return ""
+        return Table([], [])
     for dataset, augmentation in shape.rows:
         baselines = [plus_minus(values.get((dataset, "", BASELINE, kind)), digits) for kind in shape.baselines]
         cells = [(dataset, augmentation, *column) for column in shape.columns]
