@@ -401,3 +401,21 @@ def test_a_worker_that_closes_lets_its_stage_save_and_gives_it_back(home, client
     threading.Thread(target=close, daemon=True).start()
     run(client, "train@a")
     assert control(home, "train-a.saved").exists() and names(ran(home)) == ["settings", "train-a", "train-a"]
+
+
+def test_a_lost_scheduler_is_one_line_and_stages_save(home):
+    control(home, "train-a", "wait once")
+
+    def close(cluster):
+        while not control(home, "train-a.waits").exists():
+            time.sleep(0.05)
+        cluster.sync(cluster.scheduler.close)
+
+    with clusters.here(1) as own, Client(own, set_as_default=False) as client:
+        threading.Thread(target=close, args=(own,), daemon=True).start()
+        with pytest.raises(UserError, match="the scheduler is lost; run it again to continue"):
+            run(client, "train@a")
+    deadline = time.monotonic() + 5
+    while not control(home, "train-a.saved").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
