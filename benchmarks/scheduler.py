@@ -1,9 +1,10 @@
 """What `imix run` costs besides the stages: seconds and memory of stages that do nothing, against `dvc repro`.
 
-    python -m benchmarks.scheduler [STAGES ...] [--serial STAGES ...] [--client STAGES ...]
+    python -m benchmarks.scheduler [--run STAGES ...] [--serial STAGES ...] [--client STAGES ...]
 
-Each count is a repository of its own with so many cells: half the stages depend on the other half, all on a first one.
---serial also runs `dvc repro` there. --client measures the processor's time of the client's own work.
+Without options all three are measured. Each count is a repository of its own with so many cells: half the stages depend
+on the other half, those on a first one. --serial runs `dvc repro` there. --client measures the processor's time of the
+client's own work.
 """
 
 import argparse
@@ -81,18 +82,14 @@ def memory(client: int) -> dict[str, float]:
     return found
 
 
-def run(counts: Sequence[int], serial: Sequence[int]) -> None:
-    """Print a line per number of stages and way to run them."""
-    for stages in counts:
-        ways = {"imix run": ("imix", "run", "--workers", "2")}
-        ways |= {"dvc repro": ("dvc", "repro", "-q")} if stages in serial else {}
-        for way, command in ways.items():
-            with tempfile.TemporaryDirectory() as name:
-                repository(Path(name), stages)
-                first, peak = measured(Path(name), *command)
-                again, _ = measured(Path(name), *command)
-            sizes = ", ".join(f"{kind} {size:.0f} MB" for kind, size in peak.items())
-            print(f"{stages:>7} stages, {way}: {first:.1f} s, again {again:.1f} s; {sizes}", flush=True)
+def run(stages: int, way: str, command: Sequence[str]) -> None:
+    """Print how long a command takes with so many stages, and with nothing left to do."""
+    with tempfile.TemporaryDirectory() as name:
+        repository(Path(name), stages)
+        first, peak = measured(Path(name), *command)
+        again, _ = measured(Path(name), *command)
+    sizes = ", ".join(f"{kind} {size:.0f} MB" for kind, size in peak.items())
+    print(f"{stages:>7} stages, {way}: {first:.1f} s, again {again:.1f} s; {sizes}", flush=True)
 
 
 def done(folder: Path, stages: int) -> None:
@@ -150,13 +147,17 @@ def client(stages: int) -> None:
 def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stages", nargs="*", type=int, default=[100, 1000])
-    parser.add_argument("--serial", nargs="*", type=int, default=[100])
-    parser.add_argument("--client", nargs="*", type=int, default=[100, 1000, 10_000])
-    args = parser.parse_args()
+    defaults = {"run": [100, 1000], "serial": [100], "client": [100, 1000, 10_000]}
+    for name in defaults:
+        parser.add_argument(f"--{name}", nargs="+", type=int, default=[], metavar="STAGES")
+    chosen = vars(parser.parse_args())
+    chosen = chosen if any(chosen.values()) else defaults
     print(f"{psutil.cpu_count()} cores", flush=True)
-    run(args.stages, args.serial)
-    for stages in args.client:
+    for stages in chosen["run"]:
+        run(stages, "imix run", ("imix", "run", "--workers", "2"))
+    for stages in chosen["serial"]:
+        run(stages, "dvc repro", ("dvc", "repro", "-q"))
+    for stages in chosen["client"]:
         client(stages)
 
 
