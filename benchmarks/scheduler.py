@@ -153,10 +153,11 @@ def main() -> None:
     chosen = vars(parser.parse_args())
     chosen = chosen if any(chosen.values()) else defaults
     print(f"{psutil.cpu_count()} cores", flush=True)
-    for stages in chosen["run"]:
-        run(stages, "imix run", ("imix", "run", "--workers", "2"))
-    for stages in chosen["serial"]:
-        run(stages, "dvc repro", ("dvc", "repro", "-q"))
+    for stages in sorted({*chosen["run"], *chosen["serial"]}):
+        if stages in chosen["run"]:
+            run(stages, "imix run", ("imix", "run", "--workers", "2"))
+        if stages in chosen["serial"]:
+            run(stages, "dvc repro", ("dvc", "repro", "-q"))
     for stages in chosen["client"]:
         client(stages)
 
