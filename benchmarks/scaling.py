@@ -1,6 +1,6 @@
 """What limits a grid on many GPUs: a model from the plan, and from what `benchmarks.scheduler` measured.
 
-    python -m benchmarks.scaling [--rate 2e13] [--record 0.1] [--start 5]
+    python -m benchmarks.scaling [--rate 2e13] [--record 0.01] [--start 5]
 
 The paper's grid, five seeds a cell, is put on 8 to 512 GPUs as `imix run` does it, the longest stage first, with one
 GPU a worker or five: then a worker trains all seeds of a cell at once. --record is the client's time per stage, one
@@ -91,7 +91,7 @@ def main() -> None:
     """Print the model's tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, default=2e13, help="operations a second of a GPU")
-    parser.add_argument("--record", type=float, default=0.1, help="seconds of the client per stage")
+    parser.add_argument("--record", type=float, default=0.01, help="seconds of the client per stage")
     parser.add_argument("--start", type=float, default=5.0, help="seconds that a stage needs besides its work")
     args = parser.parse_args()
     stages, gigabytes = paper(args.rate)

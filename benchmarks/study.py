@@ -8,6 +8,7 @@ and the reports. Two pairs: both commands with their defaults, and both with one
 """
 
 import argparse
+import ctypes
 import os
 import re
 import shutil
@@ -17,11 +18,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from tests import clones
 
 GRID = {"datasets": ["diamonds"], "methods": ["npair", "moco"], "mixes": ["imix"], "seeds": [0, 1]}
+SUBREAPER = 36
 PAIRS = {"defaults": {}, "one": {"IMIX_WORKERS": "1"}}
 SIDES = {"imix run": ["imix", "run"], "dvc repro": ["dvc", "repro", "-q"]}
 
@@ -33,14 +36,21 @@ def clean(folder: Path) -> None:
     clones.git(folder, "checkout", "-q", ".")
 
 
-def seconds(folder: Path, command: list[str], **variables: str) -> tuple[float, str]:
-    """Run a command from nothing; return its seconds, and what it printed."""
+def seconds(folder: Path, command: list[str], **variables: str) -> tuple[float, float, str]:
+    """Run a command from nothing; return its seconds, those of the processor, and what it printed."""
     clean(folder)
-    environment, began = clones.environment(folder) | variables, time.monotonic()
+    environment = clones.environment(folder) | variables
+    before, began = os.times(), time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", *command], cwd=folder, env=environment, check=True, capture_output=True, text=True
     )
-    return time.monotonic() - began, done.stderr
+    took = time.monotonic() - began
+    with suppress(ChildProcessError):
+        while True:  # processes that their parents did not wait for
+            os.wait()
+    after = os.times()
+    spent = after.children_user + after.children_system - before.children_user - before.children_system
+    return took, spent, done.stderr
 
 
 def shares(wall: float, said: str, workers: int) -> str:
@@ -60,6 +70,7 @@ def main() -> None:
     parser.add_argument("--pairs", nargs="*", choices=PAIRS, help="defaults, one (training at a time); default: both")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     args = parser.parse_args()
+    ctypes.CDLL(None).prctl(SUBREAPER, 1)  # Linux: adopt, and so count, processes whose parents have ended
     sides = SIDES | {"imix run": [*SIDES["imix run"], "--workers", str(args.workers)]}
     with tempfile.TemporaryDirectory() as temporary:
         folder = clones.clone(Path(temporary, "study"), args.epochs, GRID)
@@ -67,14 +78,14 @@ def main() -> None:
             times = {side: [] for side in sides}
             for _ in range(args.rounds):
                 for side, command in sides.items():
-                    wall, said = seconds(folder, command, **PAIRS[name])
-                    times[side].append(wall)
+                    wall, spent, said = seconds(folder, command, **PAIRS[name])
+                    times[side].append((wall, spent))
                     where = f"; of the workers' time: {shares(wall, said, args.workers)}" if side == "imix run" else ""
-                    print(f"{name}: {side} {wall:.0f} s{where}", flush=True)
-            ratios = [ours / theirs for ours, theirs in zip(*times.values(), strict=True)]
-            middle, least, most = statistics.median(ratios), min(ratios), max(ratios)
-            count = len(ratios)
-            print(f"{name}: {middle:.2f} of dvc repro's time ({least:.2f} to {most:.2f}), n = {count}", flush=True)
+                    print(f"{name}: {side} {wall:.0f} s, {spent:.0f} s of processors{where}", flush=True)
+            for what, place in (("time", 0), ("processors' time", 1)):
+                ratios = [ours[place] / theirs[place] for ours, theirs in zip(*times.values(), strict=True)]
+                spread = f"({min(ratios):.2f} to {max(ratios):.2f}), n = {len(ratios)}"
+                print(f"{name}: {statistics.median(ratios):.2f} of dvc repro's {what} {spread}", flush=True)
 
 
 if __name__ == "__main__":

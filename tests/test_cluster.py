@@ -178,16 +178,13 @@ def test_all_stages_run_once_and_are_recorded_as_by_dvc(home, client, serial, el
 
 
 def test_only_what_is_stale_runs(home, client):
-    run(client, clones=True)
-    ran(home)
+    (home / "params.yaml").write_text(yaml.safe_dump({"items": ["b", "d"]}))  # not committed
+    run(client, "evaluate@b", clones=True)
+    assert names(ran(home)) == ["evaluate-b", "settings", "train-b"]
     shutil.rmtree(home / "data/metrics")
     (home / "data/train/b").unlink()
-    run(client, "evaluate@b", clones=True)
-    assert ran(home) == []  # from DVC's run-cache
-    assert (home / "data/metrics/b").exists() and not (home / "data/metrics/a").exists()
-    (home / "params.yaml").write_text(yaml.safe_dump({"items": ["a", "d"]}))  # not committed
     run(client, "evaluate", clones=True)
-    assert names(ran(home)) == sorted(["settings", *(f"{stage}-{n}" for stage in ("evaluate", "train") for n in "ad")])
+    assert names(ran(home)) == ["evaluate-d", "train-d"]  # the others come from DVC's run-cache
     assert Graph(["evaluate"]).fresh()
 
 
@@ -401,3 +398,22 @@ def test_a_worker_that_closes_lets_its_stage_save_and_gives_it_back(home, client
     threading.Thread(target=close, daemon=True).start()
     run(client, "train@a")
     assert control(home, "train-a.saved").exists() and names(ran(home)) == ["settings", "train-a", "train-a"]
+
+
+def test_a_lost_scheduler_is_one_line_and_stages_save(home):
+    control(home, "train-a", "wait once")
+
+    def close(cluster):
+        while not control(home, "train-a.waits").exists():
+            time.sleep(0.05)
+        cluster.sync(cluster.scheduler.close)
+
+    quick = dask.config.set({"distributed.comm.timeouts.connect": "1s"})
+    with quick, clusters.here(1) as own, Client(own, set_as_default=False) as client:
+        threading.Thread(target=close, args=(own,), daemon=True).start()
+        with pytest.raises(UserError, match="the scheduler is lost; run it again to continue"):
+            run(client, "train@a")
+    deadline = time.monotonic() + 5
+    while not control(home, "train-a.saved").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -76,6 +76,7 @@ def connected(address: str | None, cluster: str | None, count: int | None) -> It
     Raises:
         UserError: no such scheduler or class, or one that cannot be started.
     """
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # a lost scheduler is one line of ours
     with contextlib.ExitStack() as stack:
         try:
             if address:
