@@ -298,7 +298,7 @@ def test_exactly_what_uses_a_parameter_becomes_stale(wide, raw, key):
 
 CODE = {
     "imix/objectives.py": ("pretrain@", "supervised@", "ablate@controls-segment", "ablate@contrast-segment"),
-    "imix/mixing.py": ("pretrain@", "supervised@", "ablate@controls-segment", "ablate@contrast-segment", "project@"),
+    "imix/mixing.py": ("pretrain@", "supervised@", "ablate@controls-segment", "ablate@contrast-segment"),
     "imix/methods/npair.py": ("pretrain@segment-augmented-npair", "pretrain@segment-clean-npair",
         "pretrain@mnist-augmented-npair", "pretrain@mnist-clean-npair", "ablate@controls-segment"),
     "imix/methods/byol.py": (),

@@ -14,7 +14,8 @@ EVALUATED = {f"evaluate@{cell}" for cell in CELLS} | {"baseline@segment", "basel
 EVALUATED |= {f"transfer@pair0-clean-moco-{mix}" for mix in ("none", "imix")}
 SUPERVISED = {"supervised@segment-clean-none", "supervised@other-clean-none"}
 ABLATED = {"ablate@contrast-segment", "ablate@contrast-other"}
-REPORTS = {"report@clone", "report_ablation@contrast", "project@segment", "project@other"}
+REPORTS = {"report@clone", "report_ablation@contrast"}
+REPORTS |= {f"{stage}@{dataset}" for stage in ("project", "best") for dataset in ("segment", "other")}
 DATA = {f"{stage}@{dataset}" for stage in ("fetch", "preprocess") for dataset in ("segment", "other")}
 ALL = {f"pretrain@{cell}" for cell in CELLS} | EVALUATED | SUPERVISED | ABLATED | REPORTS | DATA | {"settings"}
 MOCO = "segment-clean-moco-imix"  # one cell
@@ -65,7 +66,7 @@ def test_everything_runs_once(study):
     assert ran == ALL
     assert repro(folder) == set()
     assert clones.git(folder, "status", "--porcelain") == ""
-    assert not [name for name in clones.git(folder, "ls-files", "data").split() if name != "data/README.md"]
+    assert clones.git(folder, "ls-files", "data").split() == ["data/README.md", "data/ablations/.gitkeep"]
 
 
 def test_a_variant_that_equals_a_cell_is_not_trained_again(study):
@@ -103,7 +104,8 @@ def test_one_cells_parameter_there_and_back(clone):
     reports = {"report@clone", "project@segment"}
     changed = {"settings", f"pretrain@{MOCO}", f"evaluate@{MOCO}", "transfer@pair0-clean-moco-imix"}
     # the ablation changes this cell, too
-    assert clones.stages_run(said) == changed | reports | {"ablate@contrast-segment", "report_ablation@contrast"}
+    ablation = {"ablate@contrast-segment", "report_ablation@contrast"}
+    assert clones.stages_run(said) == changed | reports | ablation | {"best@segment"}
     # the cell, which is an ablation's variant as well, and another variant
     assert before < clones.trainings(clone) and len(clones.trainings(clone)) == len(before) + 2
     assert "0.3" in clones.run(clone, "dvc", "exp", "show", "--csv")
@@ -139,7 +141,7 @@ def test_a_probe_trains_nothing(clone):
     change(clone, "recipe.segment.probe", clones.PROBE | {"neighbours": 3})
     labels = "supervised@segment-clean-none"  # which trains and evaluates
     evaluated = {name for name in EVALUATED if "@segment" in name} | {labels, "ablate@contrast-segment"}
-    assert stale(clone) == evaluated | {"report@clone", "project@segment"}
+    assert stale(clone) == evaluated | {"report@clone", "project@segment", "best@segment"}
     before = clones.trainings(clone)
     assert repro(clone, labels) == {labels}
     assert clones.trainings(clone) == before
