@@ -68,7 +68,8 @@ def plot_gains(results: pd.DataFrame) -> Figure:
     augmentations = sorted({gain.augmentation for gain in found}, reverse=True)  # clean first
     lines = list(dict.fromkeys((name, gain.method, gain.mix) for name in augmentations for gain in found))
     size = (2.2 + 2.6 * len(datasets), 1.7 + 0.3 * len(lines))
-    figure, panels = plt.subplots(1, len(datasets), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    shared = {"sharex": True, "sharey": True, "squeeze": False}  # points are points, whatever the data set
+    figure, panels = plt.subplots(1, len(datasets), figsize=size, layout="constrained", **shared)
     for panel, dataset in zip(panels[0], datasets, strict=True):
         _gains_panel(panel, [gain for gain in found if gain.dataset == dataset], lines, colours(shape.methods))
         panel.set_title(dataset, fontsize=10)
