@@ -105,7 +105,7 @@ def test_one_cells_parameter_there_and_back(clone):
     changed = {"settings", f"pretrain@{MOCO}", f"evaluate@{MOCO}", "transfer@pair0-clean-moco-imix"}
     # the ablation changes this cell, too
     ablation = {"ablate@contrast-segment", "report_ablation@contrast"}
-    assert clones.stages_run(said) == changed | reports | ablation | {"best@segment"}
+    assert clones.stages_run(said) == changed | reports | ablation | {"best@segment", "best@other"}
     # the cell, which is an ablation's variant as well, and another variant
     assert before < clones.trainings(clone) and len(clones.trainings(clone)) == len(before) + 2
     assert "0.3" in clones.run(clone, "dvc", "exp", "show", "--csv")
@@ -243,7 +243,7 @@ def test_a_data_set_and_a_method_of_ones_own(clone):
     params["grid"] |= {"name": "toys", "datasets": ["toy"], "methods": ["toy"], "mixes": ["imix"], "supervised": []}
     params["transfer"]["pairs"], params["ablations"]["run"] = [], []
     clones.write_params(clone, params)
-    rest = {"fetch@toy", "preprocess@toy", "baseline@toy", "report@toys", "project@toy"}
+    rest = {"fetch@toy", "preprocess@toy", "baseline@toy", "report@toys", "project@toy", "best@toy"}
     ran = repro(clone)
     assert ran == {"settings", "pretrain@toy-clean-toy-imix", "evaluate@toy-clean-toy-imix"} | rest
     (trained,) = [row for row in csv.DictReader((clone / "reports/toys/results.csv").open()) if row["method"] == "toy"]

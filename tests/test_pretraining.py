@@ -279,12 +279,13 @@ def test_training_in_bfloat16_is_near_float32(method):
 
 
 @pytest.mark.parametrize("precision,products", [("float32", "ieee"), ("tf32", "tf32"), ("bfloat16", "ieee")])
-def test_precision_is_set_for_every_backend(precision, products, monkeypatch):
-    monkeypatch.setattr(torch.backends, "fp32_precision", "none")
-    new("npair", precision=precision)
+def test_precision_is_set_for_every_backend(precision, products):
     backends = torch.backends
-    for part in (backends, backends.cuda.matmul, backends.cudnn, backends.cudnn.conv, backends.cudnn.rnn):
-        assert part.fp32_precision == products
+    parts = (backends, backends.cuda.matmul, backends.cudnn, backends.cudnn.conv, backends.cudnn.rnn)
+    for part in parts:  # as in a new process: each takes what the whole has
+        part.fp32_precision = "none"
+    new("npair", precision=precision)
+    assert {part.fp32_precision for part in parts} == {products}
     runtime.configure()
     assert backends.cudnn.conv.fp32_precision == "ieee"
 

@@ -23,7 +23,7 @@ CELL = ["--dataset", "segment", "--augmentation", "clean", "--method", "moco", "
 AGAIN = ("settings", "fetch@segment", "preprocess@segment", "pretrain@segment-clean-moco-imix",
     "evaluate@segment-clean-moco-imix", "supervised@segment-clean-none", "baseline@segment", "ablate@contrast-segment",
     "report@clone", "report_ablation@contrast", "project@segment")  # fmt: skip
-PLACES = ("reports", "reports/ablations", "reports/clone", "reports/projections", "data", "data/ablations", ".imix",
+PLACES = ("reports", "reports/ablations", "reports/clone", "reports/projections", "data", ".imix",
     ".imix/trainings")  # fmt: skip
 
 
