@@ -1,8 +1,7 @@
 """The identity of a piece of work: one hash of its settings, its data, and the code that it runs.
 
-Stages, store, resume and plan all use it. Code counts by its tokens (`imix.tokens`), and only the modules
-that a cell runs count: those that its entry points import, directly or not, which leaves out other methods
-and other domains.
+Stages, store, resume and plan all use it. Code counts by its tokens (`imix.tokens`). Only the modules that a
+cell's entry points import count, directly or not. This leaves out other methods and other domains.
 """
 
 import ast

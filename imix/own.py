@@ -56,18 +56,15 @@ def place(source: OwnSource) -> Path:
     folder = OWN / str(source.folder)
     for path in (OWN, folder):
         if path.is_symlink():
-            raise UserError(
-                f"{path}: is a link to a folder, whose edits DVC does not see; copy or move the files there"
-            )
+            raise _is_link(path)
     if not folder.is_dir():
         raise UserError(f"{folder}: is not there; put the data set's files into this folder")
     return folder
 
 
-def _refuse_links(paths: Iterable[Path]) -> None:
-    for path in paths:
-        if path.is_symlink() and path.is_dir():
-            raise UserError(f"{path}: is a link to a folder, whose edits DVC does not see; move its files there")
+def _is_link(path: Path) -> UserError:
+    """Return the error for a link to a folder."""
+    return UserError(f"{path}: is a link to a folder, whose edits DVC does not see; copy or move the files there")
 
 
 def files_below(folder: Path, suffixes: Iterable[str]) -> list[Path]:
@@ -79,9 +76,7 @@ def files_below(folder: Path, suffixes: Iterable[str]) -> list[Path]:
     found, wanted = [], tuple(suffixes)
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() and path.is_dir():
-            raise UserError(
-                f"{path}: is a link to a folder, whose edits DVC does not see; copy or move the files there"
-            )
+            raise _is_link(path)
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if path.suffix.lower() in wanted and path.is_file() and not hidden:
             found.append(path)
@@ -114,11 +109,17 @@ def check_unchanged(source: OwnSource, paths: Iterable[Path]) -> None:
         raise UserError(f"{place(source)}: its files have changed since the stage settings ran; run `dvc repro` again")
 
 
-def pack(paths: Iterable[Path], folder: Path, target: Path) -> None:
-    """Put files of ``folder`` into one archive without compression: the same bytes for the same files."""
-    with replacing(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+def pack(source: OwnSource, paths: Sequence[Path], folder: Path) -> None:
+    """Put a data set's files into one archive in ``folder`` without compression: the same bytes for the same files.
+
+    Raises:
+        UserError: they have changed since the stage settings ran.
+    """
+    check_unchanged(source, paths)
+    base = place(source)
+    with replacing(folder / PACKED) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for path in paths:
-            entry = zipfile.ZipInfo(path.relative_to(folder).as_posix(), EARLIEST)
+            entry = zipfile.ZipInfo(path.relative_to(base).as_posix(), EARLIEST)
             archive.writestr(entry, path.read_bytes())
 
 

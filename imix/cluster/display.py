@@ -48,7 +48,7 @@ class Display:
         """Draw the table again; elsewhere, print a line every half a minute.
 
         Args:
-            running: seconds of the stages that run. left: those that are neither done nor running.
+            running: seconds of the running stages. left: stages that have not started.
             seconds: until all is done.
         """
         about = "" if seconds is None else tqdm.format_interval(seconds)

@@ -3,8 +3,8 @@
     python -m imix.cluster.runner LOGS [CACHE]
 
 An order is a line of JSON on standard input, an answer one on standard output. The process leads a session, so that
-Ctrl-C on a terminal does not reach its stage. When it is told to stop, or its standard input ends because the process
-that gives orders has, it interrupts the stage, which saves its work, and ends.
+Ctrl-C on a terminal does not reach its stage. On the order to stop, and when standard input ends with the process that
+gives orders, it interrupts the stage and ends. The stage saves its work.
 """
 
 import json

@@ -29,7 +29,7 @@ class Run:
     stale shows only when all that it depends on is done.
 
     Args:
-        keep_going: after a stage fails, run those that do not depend on it.
+        keep_going: after a stage fails, run the stages that do not depend on it.
     """
 
     def __init__(self, graph: Graph, client: Client, job: Job, keep_going: bool) -> None:
@@ -100,7 +100,7 @@ class Run:
         return bool(self.signals or (self.failures and not self.keep_going))
 
     def _release(self, names: Sequence[str]) -> None:
-        """Make stages ready whose parents are done; those that are not stale are done, too."""
+        """Queue the stages whose parents are done. Count a stage that is not stale as done."""
         while names:
             stale = self.graph.stale(names)
             for name in (name for name in names if name in stale):
@@ -111,7 +111,7 @@ class Run:
             names = [child for name in names if name not in stale for child in self._done(name)]
 
     def _done(self, name: str) -> list[str]:
-        """Take a stage off the list; return those that waited for it alone."""
+        """Remove a stage from the list. Return the stages that waited for it alone."""
         del self.left[name]
         for child in self.graph.children[name]:
             self.waiting[child] -= 1

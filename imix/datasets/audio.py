@@ -62,8 +62,7 @@ def fetch(source: Source, folder: Path) -> None:
     Raises:
         UserError: they have changed since the stage settings ran.
     """
-    own.check_unchanged(source, files(source))
-    own.pack(files(source), own.place(source), folder / own.PACKED)
+    own.pack(source, files(source), folder)
 
 
 def read(source: Source, rows: Rows, folder: Path) -> Splits:

@@ -37,7 +37,7 @@ class Rows(own.FolderRows):
 def form(source: Source, rows: Rows) -> Form:
     """Return what the files give, by their names alone; errors are those of `imix.own`."""
     folder = own.place(source)
-    names = [path.relative_to(folder).as_posix() for path in own.files_below(folder, media.PICTURES)]
+    names = [path.relative_to(folder).as_posix() for path in files(source)]
     listed, choice = _split(names, rows, str(folder))
     return own.form_of(choice, len(listed.classes), rows.shape, "uint8")
 
@@ -58,8 +58,7 @@ def fetch(source: Source, folder: Path) -> None:
     Raises:
         UserError: they have changed since the stage settings ran.
     """
-    own.check_unchanged(source, files(source))
-    own.pack(files(source), own.place(source), folder / own.PACKED)
+    own.pack(source, files(source), folder)
 
 
 def read(source: Source, rows: Rows, folder: Path) -> Splits:

@@ -99,9 +99,9 @@ def fetch(source: Source, folder: Path) -> None:
     Raises:
         UserError: it has changed since the stage settings ran.
     """
-    own.check_unchanged(source, files(source))
-    base = own.place(source)
-    for path in files(source):
+    found, base = files(source), own.place(source)
+    own.check_unchanged(source, found)
+    for path in found:
         with replacing(folder / "_".join(path.relative_to(base).parts)) as temporary:
             shutil.copyfile(path, temporary)
 

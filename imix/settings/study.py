@@ -78,7 +78,7 @@ class Ablation(Strict):
 
 
 class Ablations(Strict):
-    """Which ablations run, and with which seeds; the cells of those that name no others."""
+    """Name the ablations that run, and their seeds. Give the axes that an ablation leaves out."""
 
     run: list[Name]
     datasets: list[Name]  # only those of the grid count
