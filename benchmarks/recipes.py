@@ -6,7 +6,8 @@ plain and i-Mix, augmented and clean. In this order:
 
 1. for each method, batch size, learning rate and ema (all combinations, at the smaller width);
 2. the width, twice as large if that adds a point to the mean over methods;
-3. epochs, twice as many as long as that adds a point to the mean over methods.
+3. epochs, twice as many as long as that adds a point to the mean over methods;
+4. for the baseline with labels, batch size and learning rate, at that width and for those epochs.
 
 The largest width and the most epochs are what a study of 216 trainings on two cores has time for.
 
@@ -18,6 +19,7 @@ import argparse
 import itertools
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,11 @@ from imix.errors import exit_cleanly
 from imix.files import write_json
 from imix.settings import loading, merging
 
+Chosen = dict[str, dict[str, Any]]  # by method
 SEEDS = (1000,)
 METHODS = ("npair", "moco", "byol")
-CELLS = tuple(itertools.product(("augmented", "clean"), ("none", "imix")))
+SUPERVISED = "supervised"
+MIXES = {SUPERVISED: ("none",)}  # of other methods, both
 BATCHES, RATES, EMAS = [32, 64], [0.25, 1.0], [0.9, 0.99]  # ema: of methods that have one
 WIDTHS = {"mnist": [8], "diamonds": [0.03125, 0.0625], "spoken": [8]}
 EPOCHS = {"mnist": [5, 10], "diamonds": [10, 20], "spoken": [3]}  # the first: of steps 1 and 2
@@ -61,7 +65,12 @@ def run(dataset: str, candidates: list[tuple[str, dict[str, Any]]], out: Path) -
     """Train every candidate; return one row per training."""
     kind = merging.data(loading.load(), dataset).module.KIND
     rows, tasks = [], []
-    for (method, change), (augmentation, mix), seed in itertools.product(candidates, CELLS, SEEDS):
+    trainings = (
+        (method, change, *rest)
+        for method, change in candidates
+        for rest in itertools.product(("augmented", "clean"), MIXES.get(method, ("none", "imix")), SEEDS)
+    )
+    for method, change, augmentation, mix, seed in trainings:
         raw = settings(dataset, method, change, augmentation, mix)
         cell = paths.Cell(dataset, augmentation, method, mix)
         target = out / dataset / f"{identity.digest([raw, seed, method])[:16]}.json"
@@ -83,19 +92,25 @@ def score(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return means.sort_values("knn_validation", ascending=False, kind="stable")
 
 
-def candidates(method: str, dataset: str) -> list[dict[str, Any]]:
-    """Return the combinations of step 1."""
-    emas = [{}] if method == "npair" else [{"ema": ema} for ema in EMAS]
-    fixed = {"width": WIDTHS[dataset][0], "epochs": EPOCHS[dataset][0]}
-    return [
-        fixed | {"batch_size": batch, "learning_rate": rate} | ema
-        for batch, rate, ema in itertools.product(BATCHES, RATES, emas)
-    ]
+def best(dataset: str, methods: Sequence[str], width: float, epochs: int, out: Path) -> tuple[Chosen, pd.DataFrame]:
+    """Return each method's best batch size, learning rate and ema, of all combinations, and all trainings."""
+    found = []
+    for method in methods:
+        emas = [{"ema": ema} for ema in EMAS] if method in ("moco", "byol") else [{}]
+        for batch, rate, ema in itertools.product(BATCHES, RATES, emas):
+            change = {"width": width, "epochs": epochs, "batch_size": batch, "learning_rate": rate} | ema
+            found.append((method, change))
+    table, keys = run(dataset, found, out), ["batch_size", "learning_rate", "ema"]
+    table, chosen = table.reindex(columns=table.columns.union(keys, sort=False)), {}
+    for method in methods:
+        scores = score(table[table.method == method], keys)
+        print(f"{method}\n{scores.round(2).to_string()}")
+        values = {key: value for key, value in zip(keys, scores.index[0], strict=True) if value == value}  # not NaN
+        chosen[method] = next(change for other, change in found if other == method and change.items() >= values.items())
+    return chosen, table
 
 
-def doubled(
-    dataset: str, chosen: dict[str, dict[str, Any]], key: str, values: list[Any], out: Path
-) -> tuple[Any, list[pd.DataFrame]]:
+def doubled(dataset: str, chosen: Chosen, key: str, values: list[Any], out: Path) -> tuple[Any, list[pd.DataFrame]]:
     """Return the largest of rising values that each add a point to the one before, and all trainings."""
     best, before, tables = values[0], None, []
     for value in values:
@@ -115,21 +130,14 @@ def main() -> None:
     parser.add_argument("dataset", choices=sorted(WIDTHS))
     parser.add_argument("--out", type=Path, default=Path("recipes"))
     args = parser.parse_args()
-    dataset, keys = args.dataset, ["batch_size", "learning_rate", "ema"]
-    first = [(method, change) for method in METHODS for change in candidates(method, dataset)]
-    table, chosen = run(dataset, first, args.out), {}
-    for method in METHODS:
-        scores = score(table[table.method == method], keys)
-        print(f"{method}\n{scores.round(2).to_string()}")
-        values = dict(zip(keys, scores.index[0], strict=True))
-        chosen[method] = next(
-            change for _, change in first if change.items() >= {k: v for k, v in values.items() if v == v}.items()
-        )
-    width, wider = doubled(dataset, chosen, "width", WIDTHS[dataset], args.out)
+    dataset, out = args.dataset, args.out
+    chosen, table = best(dataset, METHODS, WIDTHS[dataset][0], EPOCHS[dataset][0], out)
+    width, wider = doubled(dataset, chosen, "width", WIDTHS[dataset], out)
     chosen = {method: change | {"width": width} for method, change in chosen.items()}
-    epochs, longer = doubled(dataset, chosen, "epochs", EPOCHS[dataset], args.out)
-    pd.concat([table, *wider, *longer]).drop_duplicates().to_csv(args.out / f"{dataset}.csv", index=False)
-    print(f"{dataset}: epochs {epochs}, width {width}; {chosen}")
+    epochs, longer = doubled(dataset, chosen, "epochs", EPOCHS[dataset], out)
+    with_labels, last = best(dataset, [SUPERVISED], width, epochs, out)
+    pd.concat([table, *wider, *longer, last]).drop_duplicates().to_csv(out / f"{dataset}.csv", index=False)
+    print(f"{dataset}: epochs {epochs}, width {width}; {chosen | with_labels}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ import math
 import os
 import platform
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +41,29 @@ def configure(slot: int = 0) -> torch.device:
 
 
 def set_precision(precision: str) -> None:
-    """Compute float32 products in float32 ("float32", "bfloat16") or in TF32 ("tf32"), on GPUs that have it."""
-    torch.backends.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+    """Compute float32 products in float32 ("float32", "bfloat16") or in TF32 ("tf32"), on GPUs that have it.
+
+    Sets every backend: one that other code of this process has set does not follow ``torch.backends``.
+    """
+    for backend in _backends():
+        backend.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+
+
+@contextmanager
+def kept_precision() -> Iterator[None]:
+    """Restore the precision of every backend when the block ends."""
+    before = [backend.fp32_precision for backend in _backends()]
+    try:
+        yield
+    finally:
+        for backend, precision in zip(_backends(), before, strict=True):
+            backend.fp32_precision = precision
+
+
+def _backends() -> list[Any]:
+    gpu, cpu = torch.backends.cudnn, torch.backends.mkldnn
+    parts = [torch.backends.cuda.matmul, gpu, gpu.conv, gpu.rnn, cpu, cpu.conv, cpu.matmul, cpu.rnn]
+    return [torch.backends, *parts]
 
 
 def _device(slot: int) -> torch.device:

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from imix import checkpoints
+from imix import checkpoints, runtime
 from imix.dataset import Dataset
 from imix.domains import training_class
 from imix.errors import UserError
@@ -151,13 +151,9 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         mean, std = column_statistics(rows[:, : len(self.columns_.numbers)])
         data = _dataset(torch.from_numpy(rows).to(self.device), mean, std, self.columns_)
-        precision = torch.backends.fp32_precision  # type: ignore[attr-defined]
-        try:
-            with torch.random.fork_rng(devices=[]):
-                training = Training(data, self.method, settings, seed)
-                run(training, "Encoder")
-        finally:
-            torch.backends.fp32_precision = precision  # type: ignore[attr-defined]
+        with runtime.kept_precision(), torch.random.fork_rng(devices=[]):
+            training = Training(data, self.method, settings, seed)
+            run(training, "Encoder")
         content, _ = checkpoints.dump(training.method.encoder, data, settings.encoder, settings.views)
         self._file = content
         self.encoder_ = training.method.encoder.double().eval()

@@ -281,13 +281,18 @@ def test_training_in_bfloat16_is_near_float32(method):
 @pytest.mark.parametrize("precision,products", [("float32", "ieee"), ("tf32", "tf32"), ("bfloat16", "ieee")])
 def test_precision_is_set_for_every_backend(precision, products):
     backends = torch.backends
-    parts = (backends, backends.cuda.matmul, backends.cudnn, backends.cudnn.conv, backends.cudnn.rnn)
-    for part in parts:  # as in a new process: each takes what the whole has
-        part.fp32_precision = "none"
-    new("npair", precision=precision)
-    assert {part.fp32_precision for part in parts} == {products}
-    runtime.configure()
-    assert backends.cudnn.conv.fp32_precision == "ieee"
+    cudnn, mkldnn = backends.cudnn, backends.mkldnn
+    parts = (backends, backends.cuda.matmul, cudnn, cudnn.conv, cudnn.rnn, mkldnn, mkldnn.conv, mkldnn.matmul)
+    with runtime.kept_precision():
+        for part in parts:  # other code of the process may have set any of them
+            part.fp32_precision = "ieee" if products == "tf32" else "tf32"
+        before = [part.fp32_precision for part in parts]
+        with runtime.kept_precision():
+            new("npair", precision=precision)
+            assert {part.fp32_precision for part in parts} == {products}
+            runtime.configure()
+            assert {part.fp32_precision for part in parts} == {"ieee"}
+        assert [part.fp32_precision for part in parts] == before
 
 
 def test_another_identity_is_another_entry():
