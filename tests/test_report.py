@@ -250,7 +250,7 @@ def test_main_table_has_a_row_per_augmentation_and_the_published_one_with_augmen
     assert table[3] == (
         "| covtype, published | augmented |  |  |  | 68.5 ± 0.3 | 72.1 ± 0.2 | 72.1 ± 0.2 | 74.1 ± 0.2 |"
     )
-    assert table[4].startswith("| covtype | clean | 51.0 ± 1.0 | 41.0 ± 1.0 | 91.0 ± 1.0 | 50.1 ± 0.1 | 60.2 ± 0.2 |")
+    assert table[4].startswith("| covtype | clean | 51.0 ± 1.0 | 41.0 ± 1.0 | 91.0 ± 1.0 | 50.1 ± 0.1 ↓ | 60.2 ± 0.2 |")
     assert [line.split(" | ")[:2] for line in table[5:]] == [["| toy", "augmented"], ["| toy", "clean"]]
     assert "published" not in tables.metric_table(study.results, "knn_accuracy")
     assert published.published("covtype", "clean", "linear_accuracy")[1] == {}
@@ -330,7 +330,9 @@ def test_cells_not_above_the_baselines_are_named(study):
     table.loc[chosen, "linear_accuracy"] = 1.0
     named = [cell for cell in statistics.not_above(table) if cell[0] == "toy"]
     assert ("toy", "clean", "npair", "none") in named
-    assert "toy clean N-pair" in tables.floor_note(table)
+    marked = len(statistics.not_above(table))
+    assert f"({marked} of " in tables.floor_note(table) and tables.metric_table(table).count("↓") == marked
+    assert "↓" not in tables.metric_table(table, "knn_accuracy")
 
 
 def test_trainings_with_labels_are_compared_but_not_counted(tmp_path):

@@ -9,6 +9,7 @@ from imix.reporting.tables import Table
 SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "†": r"$^\dagger$", "–": "--",
+    "↓": r"$\downarrow$",
 }  # fmt: skip
 BIBTEX = f"""\
 @inproceedings{{lee2021imix,

@@ -70,17 +70,19 @@ def heads(columns: Sequence[tuple[str, str]]) -> list[str]:
 def metric_table(results: pd.DataFrame, metric: str = "linear_accuracy", digits: int = 1) -> Table:
     """Return a table of one metric: data sets and augmentations down, baselines and trainings across.
 
-    Accuracies have the published row under every data set of the paper.
+    Accuracies have the published row under every data set of the paper, and an arrow where a cell learnt nothing
+    that a linear probe can use.
     """
     shape, values, collapsed = layout(results), spreads(results, metric), spreads(results, "collapsed")
+    low = not_above(results) if metric == "linear_accuracy" else []
     rows = []
     if not values:
         return Table([], [])
     for dataset, augmentation in shape.rows:
         baselines = [plus_minus(values.get((dataset, "", BASELINE, kind)), digits) for kind in shape.baselines]
         cells = [(dataset, augmentation, *column) for column in shape.columns]
-        daggers = [" †" if cell in collapsed and collapsed[cell].mean else "" for cell in cells]
-        ours = [plus_minus(values.get(cell), digits) + dagger for cell, dagger in zip(cells, daggers, strict=True)]
+        marks = [" ↓" * (cell in low) + " †" * (cell in collapsed and collapsed[cell].mean > 0) for cell in cells]
+        ours = [plus_minus(values.get(cell), digits) + mark for cell, mark in zip(cells, marks, strict=True)]
         rows.append([dataset, augmentation, *baselines, *ours])
         name, row = published(dataset, augmentation, metric)
         if row:
@@ -184,9 +186,10 @@ def unlabelled_note(results: pd.DataFrame) -> str:
 
 
 def floor_note(results: pd.DataFrame) -> str:
-    """Return a sentence that names the cells that learnt nothing a linear probe can use; "" if there are none."""
-    cells = [f"{dataset} {augmentation} {cell_title(*rest)}" for dataset, augmentation, *rest in not_above(results)]
-    return f"Not above raw inputs and an untrained encoder on average: {', '.join(cells)}.\n" if cells else ""
+    """Return what the arrow of a cell means, and how many cells have one; "" if there are none."""
+    low = not_above(results)
+    of = len(results[results.method != BASELINE].groupby(CELL))
+    return f"↓: not above raw inputs and an untrained encoder on average ({len(low)} of {of} cells).\n" if low else ""
 
 
 def _origin(card: Mapping[str, Any]) -> str:
