@@ -1,5 +1,6 @@
 """`imix run` on a pipeline of small scripts: what runs where, what is recorded, and what goes wrong."""
 
+import json
 import os
 import re
 import shutil
@@ -186,6 +187,21 @@ def test_only_what_is_stale_runs(home, client):
     run(client, "evaluate", clones=True)
     assert names(ran(home)) == ["evaluate-d", "train-d"]  # the others come from DVC's run-cache
     assert Graph(["evaluate"]).fresh()
+
+
+def test_a_stage_that_another_process_works_on_waits_for_it(home, client):
+    """As when `imix run` starts again while the stages of a killed one still save."""
+    run(client)
+    graph, lock_file = Graph(), home / ".dvc/tmp/rwlock"
+    assert graph.fresh() and graph.stale(["train@a", "train@b"]) == set()
+    other = {"pid": os.getppid(), "cmd": "dvc repro"}
+    lock_file.write_text(json.dumps({"read": {}, "write": {str(home / "data/train/a"): other}}))
+    assert not graph.fresh() and graph.stale(["train@a", "train@b"]) == {"train@a"}
+    timer = threading.Timer(2, lambda: lock_file.write_text("{}"))
+    timer.start()
+    run(client, "train@a")
+    timer.join()
+    assert names(ran(home)) == sorted(ALL)  # nothing again
 
 
 def test_a_stages_environment_is_that_of_dvc_repro(home, client, monkeypatch):

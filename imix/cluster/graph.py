@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dvc.exceptions import CheckoutError, DvcException, NotDvcRepoError
+from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
 from dvc.stage import PipelineStage
@@ -65,12 +66,12 @@ class Graph:
     def stale(self, names: Sequence[str]) -> set[str]:
         """Return which stages have to run; all that they depend on has."""
         with explained(), self.repo.lock:
-            return {name for name in names if self.stages[name].changed()}
+            return {name for name in names if _changed(self.stages[name])}
 
     def fresh(self) -> bool:
         """Whether no stage has to run."""
         with explained(), self.repo.lock:
-            return not any(stage.changed() for stage in self.stages.values())
+            return not any(map(_changed, self.stages.values()))
 
     def cached(self, name: str) -> bool:
         """Whether DVC caches all outs of a stage, so that it can run in a clone."""
@@ -139,6 +140,14 @@ class Graph:
         paths = [".dvc/config", ".dvcignore", *sources, *files]
         changed = git("status", "--porcelain", "--", *(path for path in paths if Path(path).exists()))
         return [line[3:] for line in changed.splitlines()]
+
+
+def _changed(stage: PipelineStage) -> bool:
+    """Whether a stage has to run. One that another DVC process works on counts: its runner waits, then looks again."""
+    try:
+        return stage.changed()
+    except LockError:
+        return True
 
 
 def git(*command: str) -> str:
