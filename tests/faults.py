@@ -16,11 +16,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 import yaml
+from distributed import Client
 
 from tests import clones
 
@@ -100,6 +101,13 @@ def command(process: psutil.Process) -> str:
         return ""
 
 
+def alive(process: psutil.Process) -> bool:
+    """Whether a process runs; one that only waits to be reaped does not."""
+    with suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 def worker_killed(study: Study) -> str:
     """Kill a worker in the middle of a training: another one continues."""
     process = study.start()
@@ -118,8 +126,8 @@ def client_killed(study: Study) -> str:
     stages = [each for each in processes if "stages.pretrain" in command(each)]
     process.kill()
     process.wait()
-    psutil.wait_procs(stages, 30)
-    return f"{sum(each.is_running() for each in stages)} of {len(stages)} stages' processes are left"
+    until(lambda: not any(map(alive, stages)))
+    return f"its {len(stages)} stages end by themselves"
 
 
 def interrupted(study: Study) -> str:
@@ -159,8 +167,11 @@ def cluster(study: Study, *each: list[str]) -> Iterator[tuple[str, list[subproce
     until(file.exists)
     for number, before in enumerate(each):
         start(str(number), before, "worker", "--nthreads", "1", "--local-directory", str(scratch / str(number)))
+    address = yaml.safe_load(file.read_text())["address"]
+    with Client(address) as client:
+        client.wait_for_workers(len(each), timeout=120)
     try:
-        yield yaml.safe_load(file.read_text())["address"], started
+        yield address, started
     finally:
         for process in started:
             process.terminate()

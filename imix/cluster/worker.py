@@ -111,7 +111,8 @@ def _clone(job: Job, scratch: Path) -> Path:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             shutil.rmtree(target, ignore_errors=True)
-            raise OSError(f"no clone of {job.home} ({' '.join(done.stderr.split())})")
+            reason = " ".join(done.stderr.split()) or f"git ended with exit code {done.returncode}"
+            raise OSError(f"no clone of {job.home} ({reason})")
     if (saved := parameters(job)).exists():
         shutil.copy(saved, target / saved.name)
     return target
