@@ -34,7 +34,7 @@ def main() -> None:
             running.Task(
                 f"t-SNE of {cell} seed {seed}",
                 "imix.reporting.projections:embed",
-                (paths.encoders(cell) / f"{seed}.safetensors", name, settings, asked, path),
+                (paths.encoders(cell) / f"{seed}.safetensors", name, asked, path),
             )
             for cell, path in files_of.items()
         ]

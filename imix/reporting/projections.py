@@ -9,20 +9,17 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from imix import checkpoints, dataset, domains, features, paths, runtime
+from imix import checkpoints, dataset, domains, features, paths, plugins, runtime
 from imix.files import write_bytes, write_json
 from imix.progress import Report
 from imix.reporting.results import csv_bytes, read_csv, read_json, required
 from imix.reporting.titles import cell_title
-from imix.schema import Strict
 
 Column = tuple[str, str, str]  # augmentation, method, mix
 SHOWN = 300  # points of an encoder on the page
 
 
-def embed(
-    slot: int, report: Report, encoder: Path, name: str, views_settings: Strict, asked: dict[str, Any], target: Path
-) -> None:
+def embed(slot: int, report: Report, encoder: Path, name: str, asked: dict[str, Any], target: Path) -> None:
     """Write the t-SNE (N, 2) of an encoder's test features, one task of `imix.running.run`.
 
     Args:
@@ -31,7 +28,7 @@ def embed(
     device = runtime.configure(slot)  # one thread: with more, t-SNE adds up in another order every time
     data = dataset.load(paths.tensors(name), device)
     network, _ = checkpoints.load(encoder, data)
-    views = domains.make_views(data.kind, views_settings, data)
+    views = domains.make_views(data.kind, plugins.find("views", data.kind).NEUTRAL, data)
     found = features.extract(network, features.random_subset(data.test, asked["rows"]), views.clean, device)
     np.save(target, project(found.cpu().numpy(), asked["perplexity"], asked["seed"]))
 
