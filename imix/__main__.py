@@ -12,6 +12,7 @@ COMMANDS = {
     "check": "check settings, data and machine before a study runs",
     "plan": "print what a study costs before it runs: trainings, operations, memory, time",
     "run": "run stale stages side by side, on this machine or on a Dask cluster",
+    "curves": "print how far trainings are, and write their curves so far for `dvc plots`",
     "explain": "print where a stage's settings come from, and why it would run",
     "report": "print the results of a study that has run",
     "store": "list or prune the finished and unfinished trainings in .imix",
