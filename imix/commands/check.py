@@ -58,16 +58,22 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _data(params: "Params") -> Iterator[Finding]:
-    """Say how far each data set is."""
-    from imix import paths
+    """Say how far each data set is and, before it is fetched, where its raw data will come from."""
+    from imix import paths, sources
     from imix.settings.merging import data
 
     for name in params.grid.datasets:
         found = data(params, name)
-        raw = paths.DATA / name / "raw"
-        state = "preprocessed" if (paths.tensors(name) / "card.json").is_file() else "fetched" if raw.is_dir() else ""
-        origin = " ".join(str(found.module.ORIGIN).split())
-        yield Finding(f"data {name}", True, f"{state or 'will be fetched'}: {origin}")
+        try:
+            if (paths.tensors(name) / "card.json").is_file():
+                text = f"preprocessed: {found.module.ORIGIN}"
+            elif (paths.DATA / name / "raw" / sources.CHECKSUMS).is_file():
+                text = f"fetched: {found.module.ORIGIN}"
+            else:
+                text = sources.look(found.module, found.source)
+            yield Finding(f"data {name}", True, text)
+        except UserError as error:
+            yield Finding(f"data {name}", False, str(error))
 
 
 def _machine() -> Iterator[Finding]:
