@@ -1,6 +1,7 @@
 """Check that the study can run: params.yaml and every cell of it, the data sets, this machine.
 
-Prints what was found, and ends with exit code 1 if something is in the way.
+Prints a line for each: ok or NOT OK, and what was found. The exit code is 1 if anything is not ok.
+Nothing is downloaded or written.
 """
 
 import argparse

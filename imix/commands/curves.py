@@ -1,7 +1,9 @@
 """Print how far the trainings of the grid are, and write their curves so far for `dvc plots`.
 
-Reads data/histories, where each training adds a line after every epoch. Writes reports/<study>/curves.csv, which the
-stage report writes again at the end; `dvc plots show` and `dvc plots diff` then show trainings that still run.
+Run it during `dvc repro` or `dvc exp run`, in a second terminal. It reads data/histories, where
+each training adds a line after every epoch, and writes reports/<study>/curves.csv, which `dvc plots
+show` and `dvc plots diff` draw. The stage report writes that file again at the end. A cell that this
+run has not reached has the curves of the run before.
 """
 
 import argparse
