@@ -318,7 +318,7 @@ def look(module: ModuleType, source: Any) -> str:
     if package := getattr(module, "PACKAGE", None):
         packaged(package)
         return f"will be {'copied from' if package.member else 'made by'} the installed package {package.name}"
-    return f"will be made: {module.ORIGIN}"
+    return f"will be made by imix/datasets/{source.name}.py: {module.ORIGIN}"
 
 
 def write_checksums(folder: Path) -> None:

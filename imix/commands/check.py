@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _data(params: "Params") -> Iterator[Finding]:
     """Say how far each data set is and, before it is fetched, where its raw data will come from."""
-    from imix import paths, sources
+    from imix import own, paths, sources
     from imix.settings.merging import data
 
     for name in params.grid.datasets:
@@ -70,6 +70,8 @@ def _data(params: "Params") -> Iterator[Finding]:
                 text = f"preprocessed: {found.module.ORIGIN}"
             elif (paths.DATA / name / "raw" / sources.CHECKSUMS).is_file():
                 text = f"fetched: {found.module.ORIGIN}"
+            elif isinstance(found.source, own.OwnSource):
+                text = f"will be packed from {own.place(found.source)}"
             else:
                 text = sources.look(found.module, found.source)
             yield Finding(f"data {name}", True, text)
