@@ -116,14 +116,15 @@ def look(archive: Archive, checksum: Checksum) -> str:
         raise UserError(f"IMIX_DATA_MIRROR = {mirror!r}: has no {archive.file}")
     if unlike := _unlike(found, archive, wanted):
         raise UserError(f"IMIX_DATA_MIRROR: {found}: {unlike}")
-    return f"will be copied from {found}, {_amount(found)}"
+    return f"will be copied from {found}, {_amount(found)}" + ("" if wanted else "; not checked")
 
 
 def _unlike(path: Path, archive: Archive, wanted: str | None) -> str:
     """Return how a file differs from the archive that is wanted, as far as can be seen quickly; "" if it does not."""
     size = path.stat().st_size
     if wanted == archive.checksum and archive.size and size != archive.size:
-        hint = "to use it, set source.checksum in params.yaml to its checksum"
+        own = _checksums(path)[0] if size <= READ else "its checksum"
+        hint = f"to use it, set source.checksum in params.yaml to {own}"
         return f"has {size:,} bytes, the official archive {archive.size:,}; {hint}"
     if wanted is None or size > READ or wanted in (found := _checksums(path)):
         return ""

@@ -49,9 +49,7 @@ def run(args: argparse.Namespace) -> None:
         params = changed(Path(folder), args.S)
     files = resolved.resolved(params)
     cells = len(params.grid.cells()) + len(params.grid.supervised_cells())
-    text = (
-        f"{cells} cells with {len(params.grid.seeds)} seeds, {len(params.ablations.run)} ablations; {len(files)} files"
-    )
+    text = f"{cells} cells, seeds {params.grid.seeds}, {len(params.ablations.run)} ablations; {len(files)} files"
     found = [Finding("settings", True, text), *_data(params), *_machine()]
     show_table(["what", "", "found"], [[one.what, "ok" if one.fine else "NOT OK", one.text] for one in found])
     if wrong := [one.what for one in found if not one.fine]:
