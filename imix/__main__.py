@@ -1,4 +1,4 @@
-"""The command line of i-Mix: what a study costs, whether it can run, why a stage is stale, what its results are."""
+"""Check, run, watch and read a study of i-Mix. A study is the grid of trainings in params.yaml."""
 
 import argparse
 import sys
@@ -9,23 +9,25 @@ from imix.errors import Options, exit_cleanly
 
 # a command and its line in `imix --help`; the rest of it is in imix/commands/<name>.py
 COMMANDS = {
-    "check": "check settings, data and machine before a study runs",
-    "plan": "print what a study costs before it runs: trainings, operations, memory, time",
-    "run": "run stale stages side by side, on this machine or on a Dask cluster",
-    "explain": "print where a stage's settings come from, and why it would run",
-    "report": "print the results of a study that has run",
-    "store": "list or prune the finished and unfinished trainings in .imix",
-    "encode": "write the features of raw data by a trained encoder",
-    "readme": "write the results of reports/ into README.md",
+    "check": "before a run: check settings, data and machine",
+    "plan": "before a run: print how many trainings it has, and the memory and time that it takes",
+    "run": "run the stages that are not up to date side by side, here or on a Dask cluster",
+    "curves": "during a run: print how far trainings are, and write their curves for `dvc plots`",
+    "report": "after a run: print its results",
+    "explain": "print where the settings of a stage come from, and why `dvc repro` would run it",
+    "encode": "write the features of new data, computed by a trained encoder",
+    "store": "list or remove the trainings and evaluations that are kept in .imix",
+    "readme": "for developers: write the generated parts of README.md and docs/parameters.md",
 }
 EXAMPLES = """
 examples:
   imix check
   imix plan -S 'grid.datasets=[diamonds]'
+  dvc repro                                     run the study, one stage after the other
+  imix report --gains
   imix explain pretrain@mnist-clean-moco-imix
-  imix report embedded --gains
 
-`python -m imix` is the same command. Pipeline stages run with `dvc repro`; README.md says how.
+Run commands in the project's folder. `imix COMMAND --help` explains one. `python -m imix` is the same as `imix`.
 """
 
 

@@ -30,6 +30,7 @@ from imix.schema import Says
 STORE = Path("data/archives")
 PAUSES = (1.0, 4.0)  # seconds before another try of a download
 SECONDS = 30  # that a server may take to answer
+READ = 250_000_000  # bytes of an archive at most whose checksum `look` reads: a second
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}  # of file systems without locks
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -46,11 +47,12 @@ Checksum = (
 
 
 class Archive(NamedTuple):
-    """Name in the store and on mirrors, official address, official checksum."""
+    """Name in the store and on mirrors, official address, official checksum, bytes of the official file."""
 
     file: str
     url: str
     checksum: str
+    size: int = 0  # 0: not known
 
 
 def fetch(archive: Archive, checksum: Checksum, folder: Path) -> None:
@@ -93,6 +95,45 @@ def fetch(archive: Archive, checksum: Checksum, folder: Path) -> None:
         "official": archive.checksum in found,
     }
     write_json(folder / "source.json", record)  # the same bytes on every machine
+
+
+def look(archive: Archive, checksum: Checksum) -> str:
+    """Return in one line where `fetch` will take an archive from; use no network.
+
+    A stored or mirrored file is compared by size with the official one, and by checksum up to `READ` bytes.
+
+    Raises:
+        UserError: the mirror's folder has no such archive, or another edition.
+    """
+    mirror, wanted = os.environ.get("IMIX_DATA_MIRROR", ""), archive.checksum if checksum == "official" else checksum
+    if (stored := STORE / archive.file).is_file() and not _unlike(stored, archive, wanted):
+        return f"{stored}, {_amount(stored)}"
+    if not mirror or _is_url(mirror):
+        size = f", {archive.size / 1e6:,.0f} MB" if archive.size and checksum == "official" else ""
+        return f"will be downloaded from {_origin(mirror, archive.file) if mirror else archive.url}{size}"
+    found = Path(_origin(mirror, archive.file))
+    if not found.is_file():
+        raise UserError(f"IMIX_DATA_MIRROR = {mirror!r}: has no {archive.file}")
+    if unlike := _unlike(found, archive, wanted):
+        raise UserError(f"IMIX_DATA_MIRROR: {found}: {unlike}")
+    return f"will be copied from {found}, {_amount(found)}" + ("" if wanted else "; not checked")
+
+
+def _unlike(path: Path, archive: Archive, wanted: str | None) -> str:
+    """Return how a file differs from the archive that is wanted, as far as can be seen quickly; "" if it does not."""
+    size = path.stat().st_size
+    if wanted == archive.checksum and archive.size and size != archive.size:
+        own = _checksums(path)[0] if size <= READ else "its checksum"
+        hint = f"to use it, set source.checksum in params.yaml to {own}"
+        return f"has {size:,} bytes, the official archive {archive.size:,}; {hint}"
+    if wanted is None or size > READ or wanted in (found := _checksums(path)):
+        return ""
+    return f"its checksum is {found[wanted.startswith('md5')]}, must be {wanted}"
+
+
+def _amount(path: Path) -> str:
+    size = path.stat().st_size
+    return f"{size / 1e6:,.1f} MB" + ("; too large to read its checksum now" if size > READ else "")
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,9 +28,10 @@ def train(slot: int, report: Report, cell: Cell, settings: dict[str, Any], code:
     """Train one seed of a cell, and write its encoder and its history."""
     device = runtime.configure(slot)
     rows = dataset.load(paths.tensors(cell.dataset), device)
-    with trained(cell, settings, code, seed, rows, report) as done:
+    history = paths.histories(cell) / f"{seed}.csv"
+    with trained(cell, settings, code, seed, rows, report, history) as done:
         write_bytes(paths.encoders(cell) / f"{seed}.safetensors", done.encoder.read_bytes())
-        write_bytes(paths.histories(cell) / f"{seed}.csv", done.history.read_bytes())
+        write_bytes(history, done.history.read_bytes())
 
 
 def evaluate(
@@ -85,11 +86,15 @@ def variant(
 
 @contextmanager
 def trained(
-    cell: Cell, raw: dict[str, Any], code: str, seed: int, rows: dataset.Dataset, report: Report
-) -> Iterator[Trained]:
+    cell: Cell, raw: dict[str, Any], code: str, seed: int, rows: dataset.Dataset, report: Report,
+    history: Path | None = None,
+) -> Iterator[Trained]:  # fmt: skip
     """Yield a training's results: from the store, or trained now, from where it was saved last.
 
     Until the block ends no other process removes them from the store.
+
+    Args:
+        history: a file that gets the history after each epoch, so that a running training can be plotted.
     """
     settings = domains.training_class(cell.method, rows.kind).model_validate(raw)
     work = store.entry("trainings", training_key(cell.method, raw, code, seed, rows.sha256, rows.device))
@@ -98,7 +103,7 @@ def trained(
         if work.finished():
             report(1, 1, "from the store")
         else:
-            _train(work, label, cell, settings, seed, rows, report)
+            _train(work, label, cell, settings, seed, rows, report, history)
         files = store.results(work)
         yield Trained(files["encoder.safetensors"], files["history.csv"])
 
@@ -109,8 +114,9 @@ def training_key(method: str, raw: dict[str, Any], code: str, seed: int, data: s
 
 
 def _train(
-    work: store.Entry, label: str, cell: Cell, settings: Any, seed: int, rows: dataset.Dataset, report: Report
-) -> None:
+    work: store.Entry, label: str, cell: Cell, settings: Any, seed: int, rows: dataset.Dataset, report: Report,
+    history: Path | None,
+) -> None:  # fmt: skip
     store.prepare(work)
     training = pretraining.Training(rows, cell.method, settings, seed)
     began = {"git": store.git_revision(), "started": datetime.now(timezone.utc).isoformat(timespec="seconds")}
@@ -121,10 +127,16 @@ def _train(
     def save(tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
         store.save_state(work, tensors, facts | {"began": began, "label": label})
 
+    def progress(done: int, total: int, text: str) -> None:
+        if history and training.history and training.step == 0:  # an epoch has just ended
+            with suppress(OSError):  # a full disk costs this write, not the training
+                write_bytes(history, pretraining.history_csv(training.history).encode())
+        report(done, total, text)
+
     # until the results are in the store: a signal that comes after the last step must not cost the training
     with noted_signals() as signals:
         try:
-            pretraining.run(training, label, save, store.save_seconds(), report, signals)
+            pretraining.run(training, label, save, store.save_seconds(), progress, signals)
         except Stopped as stopped:
             raise Stopped(stopped.signal, f"{stopped}; run it again to continue") from None
         _keep(work, label, training, began)

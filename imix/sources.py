@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imix import plugins
+from imix import archives, plugins
 from imix.archives import Checksum
 from imix.errors import UserError
 from imix.files import replacing, sha256, write_bytes, write_json
@@ -268,21 +269,56 @@ def channel_statistics(parts: list[NDArray[np.uint8]]) -> tuple[NDArray[np.float
     return (mean / 255).astype(np.float32), (std / 255).astype(np.float32)
 
 
-def fetch_from_package(package: str, extra: str, member: str, sha256: str, target: Path) -> None:
-    """Copy a file that an installed package carries, after checking its SHA-256.
+class Package(NamedTuple):
+    """An installed package that carries a data set, and the extra of imix that installs it.
+
+    ``member``, ``sha256``: the file; without them the package makes the data.
+    """
+
+    name: str
+    extra: str
+    member: str = ""
+    sha256: str = ""
+
+
+def packaged(package: Package) -> bytes:
+    """Return the file that an installed package carries, after checking its SHA-256.
 
     Raises:
         UserError: the package is not installed, or carries another file.
     """
     try:
-        source = Path(str(metadata.distribution(package).locate_file(member)))
-        content = source.read_bytes()
+        source = Path(str(metadata.distribution(package.name).locate_file(package.member)))
+        content = source.read_bytes() if package.member else b""
     except (metadata.PackageNotFoundError, OSError):
-        raise UserError(f"{package}: not installed, or without {member}: pip install 'imix[{extra}]'") from None
+        without = f", or without {package.member}" if package.member else ""
+        raise UserError(f"{package.name}: not installed{without}: pip install 'imix[{package.extra}]'") from None
     found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise UserError(f"{source}: SHA-256 is {found}, must be {sha256}")
-    write_bytes(target, content)
+    if package.member and found != package.sha256:
+        raise UserError(f"{source}: SHA-256 is {found}, must be {package.sha256}")
+    return content
+
+
+def fetch_from_package(package: str, extra: str, member: str, sha256: str, target: Path) -> None:
+    """Copy a file that an installed package carries; errors are those of `packaged`."""
+    write_bytes(target, packaged(Package(package, extra, member, sha256)))
+
+
+def look(module: ModuleType, source: Any) -> str:
+    """Return in one line where the raw data of a source will come from, without fetching.
+
+    Args:
+        module: of `imix.datasets`. source: its settings.
+
+    Raises:
+        UserError: a package is not installed, or `imix.archives.look` found another archive.
+    """
+    if module.ARCHIVE:
+        return archives.look(module.ARCHIVE, source.checksum)
+    if package := getattr(module, "PACKAGE", None):
+        packaged(package)
+        return f"will be {'copied from' if package.member else 'made by'} the installed package {package.name}"
+    return f"will be made by imix/datasets/{source.name}.py: {module.ORIGIN}"
 
 
 def write_checksums(folder: Path) -> None:

@@ -120,6 +120,30 @@ def no_network(monkeypatch):
     return lambda: monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
+def test_where_an_archive_comes_from_is_said_without_the_network(tmp_path, store, no_network, monkeypatch):
+    no_network()
+    content = b"archive"
+    archive = Archive(FILE, f"http://127.0.0.1:9/{FILE}", sha256(content), 7)
+    assert archives.look(archive, "official") == f"will be downloaded from {archive.url}, 0 MB"
+    assert archives.look(archive, sha256(b"other")) == f"will be downloaded from {archive.url}"
+    monkeypatch.setenv("IMIX_DATA_MIRROR", "http://mirror/data/")
+    assert archives.look(archive, None) == f"will be downloaded from http://mirror/data/{FILE}"
+    monkeypatch.setenv("IMIX_DATA_MIRROR", str(tmp_path))
+    with pytest.raises(UserError, match=f"IMIX_DATA_MIRROR = .*: has no {FILE}"):
+        archives.look(archive, "official")
+    (tmp_path / FILE).write_bytes(content)
+    assert archives.look(archive, "official") == f"will be copied from {tmp_path / FILE}, 0.0 MB"
+    for other, words in ((b"Archive", "its checksum is .*, must be"), (b"less", "has 4 bytes, the official")):
+        (tmp_path / FILE).write_bytes(other)
+        with pytest.raises(UserError, match=f"{FILE}: {words}"):
+            archives.look(archive, "official")
+        assert "will be copied" in archives.look(archive, sha256(other))
+    store.mkdir()
+    (store / FILE).write_bytes(content)
+    monkeypatch.setattr(archives, "READ", 1)
+    assert archives.look(archive, "official") == f"{store / FILE}, 0.0 MB; too large to read its checksum now"
+
+
 @pytest.mark.parametrize("algorithm", ["md5", "sha256"])
 def test_fresh_download_then_nothing_to_do(server, store, tmp_path, no_network, algorithm):
     checksum = f"{algorithm}:{hashlib.new(algorithm, server.content).hexdigest()}"

@@ -1,17 +1,22 @@
 """The command line: every command has its help, and says what it is asked."""
 
+import dataclasses
 import json
+import shutil
 import sys
 from importlib import import_module
 
 import pytest
 
 from imix import __main__ as command_line
+from imix import archives
 from imix.console import plain
 from imix.errors import UserError
 from imix.paths import Cell
 from imix.planning import explaining
+from imix.reporting import results
 from imix.settings import loading, merging, resolved
+from tests import test_report
 from tests.conftest import ROOT
 
 
@@ -63,12 +68,33 @@ def test_report_prints_the_committed_results(monkeypatch, capsys):
         run(monkeypatch, capsys, "report", "nothing")
 
 
-def test_check_says_what_it_found_and_what_is_in_the_way(monkeypatch, capsys):
+def test_curves_are_those_of_the_trainings_so_far(monkeypatch, capsys, tmp_path):
+    grid = test_report.Grid(name="small", datasets=("covtype",), methods=("npair",), supervised=("none",))
+    test_report.make(tmp_path / "data", grid)
+    test_report.write(tmp_path / "data/settings/grid.json", {"settings": dataclasses.asdict(grid)})
+    history = test_report.files(tmp_path / "data").history(("covtype", "clean", "npair", "imix"), grid.seeds[0])
+    history.write_text("".join(history.read_text().splitlines(keepends=True)[:3]))
+    monkeypatch.chdir(tmp_path)
+    lines = run(monkeypatch, capsys, "curves").splitlines()
+    seeds = len(grid.seeds)
+    (line,) = (line.split() for line in lines if line.split()[1:4] == ["clean", "npair", "imix"])
+    assert " ".join(line[4:]).startswith(f"{seeds - 1} of {seeds} 2 of 5 ")
+    table = results.read_csv(tmp_path / "reports/small/curves.csv", ("group", "epoch", "loss", "knn_validation"))
+    assert len(table) == 4 * 5 and set(table["method"]) == {"npair"} and "supervised" in "".join(lines)
+    shutil.rmtree("data/histories")
+    with pytest.raises(UserError, match="data/histories: no training of the grid has finished an epoch"):
+        run(monkeypatch, capsys, "curves")
+
+
+def test_check_says_what_it_found_and_what_is_in_the_way(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("IMIX_DEVICE", "abacus")
-    with pytest.raises(UserError, match="check: device: see above"):
-        run(monkeypatch, capsys, "check", "-S", "grid.datasets=[diamonds]", "-S", "ablations.run=[]")
+    monkeypatch.setattr(archives, "STORE", tmp_path)
+    monkeypatch.setenv("IMIX_DATA_MIRROR", str(tmp_path))
+    with pytest.raises(UserError, match="check: data covtype_small, device: see above"):
+        run(monkeypatch, capsys, "check", "-S", "grid.datasets=[diamonds,covtype_small]", "-S", "ablations.run=[]")
     lines = {line.split("  ")[0]: line for line in capsys.readouterr().out.splitlines()}
     assert " ok " in lines["settings"] and " ok " in lines["data diamonds"] and "data mnist" not in lines
+    assert "has no covtype.data.gz" in lines["data covtype_small"]
     assert "NOT OK" in lines["device"] and "must be cpu, cuda or cuda:N" in lines["device"]
 
 

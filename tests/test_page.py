@@ -1,5 +1,6 @@
 """The page of a study: whole, the same every time, safe, and usable in a browser."""
 
+import csv
 import json
 import re
 import shutil
@@ -14,6 +15,7 @@ from imix.dataset import Dataset
 from imix.reporting import ablations, charts, html, illustrations, latex, plots, projections, results, tables
 from imix.views import speech, tabular
 from tests import test_report
+from tests.conftest import ROOT
 
 EVIL = "<script>alert(1)</script>"
 AXE_RULES = ("serious", "critical")
@@ -152,6 +154,25 @@ def test_tables_for_dvc_have_a_row_per_comparison_and_per_epoch(page):
     assert list(plots.gains_table(study.results)["line"]) == ["augmented: N-pair + i-Mix", "clean: N-pair + i-Mix"]
     curves = plots.curves_table(study.histories)
     assert len(curves) == 2 * 2 * 5 and set(curves["group"]) == {"covtype, augmented", "covtype, clean"}
+
+
+def test_the_templates_of_dvc_plots_draw_and_leave_out_what_was_not_measured(page):
+    convert, study = pytest.importorskip("vl_convert"), page[1]
+    shown = {
+        "curves": (plots.curves_table(study.histories), "epoch", "knn_validation"),
+        "gains": (plots.gains_table(study.results), "mean", "line"),
+    }
+    drawn = {}
+    for name, (table, *axes) in shown.items():
+        text = (ROOT / f".dvc/plots/{name}.json").read_text()
+        rows = list(csv.DictReader(results.csv_bytes(table).decode().splitlines()))  # all texts, as DVC reads them
+        for anchor, value in zip("XY", axes, strict=True):
+            text = text.replace(f"<DVC_METRIC_{anchor}>", value)
+        values = json.dumps([row | {"rev": "workspace"} for row in rows])
+        drawn[name] = convert.vegalite_to_svg(json.loads(text.replace('"<DVC_METRIC_DATA>"', values)))
+    lines = re.findall(r'<path [^>]*line mark[^>]* d="([^"]+)"', drawn["curves"])
+    assert len(lines) == 4 and drawn["gains"].count('roledescription="point"') == 2
+    assert all(0 <= float(place) <= 260 for line in lines for place in re.findall(r"[-0-9.]+", line))
 
 
 # in a browser

@@ -450,6 +450,16 @@ def test_a_continued_training_keeps_the_commit_and_time_of_its_start(tiny, monke
     assert json.loads((work.folder / "about.json").read_text()) == record
 
 
+def test_a_history_grows_while_its_training_runs(tiny):
+    trains, _ = tiny
+    seen, history = [], paths.histories(CELL) / "0.csv"
+    watch = lambda done, total, text: seen.append(history.read_text() if history.exists() else "")
+    jobs.train(0, watch, CELL, trains, "code", 0)
+    final = history.read_text()
+    assert seen[0] == "" and seen[-1] == final and all(final.startswith(text) for text in seen)
+    assert {text.count("\n") for text in seen} == {0, *range(2, trains["epochs"] + 2)}  # a head, and a line per epoch
+
+
 def test_a_signal_after_the_last_step_keeps_the_training(tiny, monkeypatch):
     trains, _ = tiny
     keep = jobs._keep

@@ -21,5 +21,6 @@ def add_number(parser: argparse.ArgumentParser, name: str, unit: str, text: str)
 def add_changes(parser: argparse.ArgumentParser) -> None:
     """Add ``-S``, which may be repeated."""
     parser.add_argument(
-        "-S", metavar="KEY=VALUE", action="append", default=[], help="change a parameter, as `dvc exp run -S` does"
-    )
+        "-S", metavar="KEY=VALUE", action="append", default=[],
+        help="change a parameter of params.yaml for this command, such as grid.seeds=[0]; may be repeated",
+    )  # fmt: skip

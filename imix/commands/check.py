@@ -1,6 +1,7 @@
 """Check that the study can run: params.yaml and every cell of it, the data sets, this machine.
 
-Prints what was found, and ends with exit code 1 if something is in the way.
+Prints a line for each: ok or NOT OK, and what was found. The exit code is 1 if anything is not ok.
+Nothing is downloaded or written.
 """
 
 import argparse
@@ -48,9 +49,7 @@ def run(args: argparse.Namespace) -> None:
         params = changed(Path(folder), args.S)
     files = resolved.resolved(params)
     cells = len(params.grid.cells()) + len(params.grid.supervised_cells())
-    text = (
-        f"{cells} cells with {len(params.grid.seeds)} seeds, {len(params.ablations.run)} ablations; {len(files)} files"
-    )
+    text = f"{cells} cells, seeds {params.grid.seeds}, {len(params.ablations.run)} ablations; {len(files)} files"
     found = [Finding("settings", True, text), *_data(params), *_machine()]
     show_table(["what", "", "found"], [[one.what, "ok" if one.fine else "NOT OK", one.text] for one in found])
     if wrong := [one.what for one in found if not one.fine]:
@@ -58,16 +57,24 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _data(params: "Params") -> Iterator[Finding]:
-    """Say how far each data set is."""
-    from imix import paths
+    """Say how far each data set is and, before it is fetched, where its raw data will come from."""
+    from imix import own, paths, sources
     from imix.settings.merging import data
 
     for name in params.grid.datasets:
         found = data(params, name)
-        raw = paths.DATA / name / "raw"
-        state = "preprocessed" if (paths.tensors(name) / "card.json").is_file() else "fetched" if raw.is_dir() else ""
-        origin = " ".join(str(found.module.ORIGIN).split())
-        yield Finding(f"data {name}", True, f"{state or 'will be fetched'}: {origin}")
+        try:
+            if (paths.tensors(name) / "card.json").is_file():
+                text = f"preprocessed: {found.module.ORIGIN}"
+            elif (paths.DATA / name / "raw" / sources.CHECKSUMS).is_file():
+                text = f"fetched: {found.module.ORIGIN}"
+            elif isinstance(found.source, own.OwnSource):
+                text = f"will be packed from {own.place(found.source)}"
+            else:
+                text = sources.look(found.module, found.source)
+            yield Finding(f"data {name}", True, text)
+        except UserError as error:
+            yield Finding(f"data {name}", False, str(error))
 
 
 def _machine() -> Iterator[Finding]:

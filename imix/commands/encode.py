@@ -1,6 +1,7 @@
-"""Write the features of raw data by a trained encoder: a table, a picture, a recording, or a folder of them.
+"""Write the features of new data, computed by a trained encoder: one row an item.
 
-The encoder's file holds what prepares the rows; neither params.yaml nor the training's data is needed.
+The encoder's file alone is needed: it also holds what prepares its inputs. Example:
+  imix encode data/best/diamonds.safetensors new.csv -o features.parquet
 """
 
 import argparse
@@ -11,8 +12,10 @@ from imix.errors import Once
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the encoder, the source and the output."""
-    parser.add_argument("encoder", type=Path, help="data/encoders/<cell>/<seed>.safetensors, or a copy of it")
-    parser.add_argument("source", type=Path, help="a table, a picture, a recording, or a folder of them")
+    parser.add_argument("encoder", type=Path, metavar="ENCODER", help="a file of data/best or data/encoders")
+    parser.add_argument(
+        "source", type=Path, metavar="SOURCE", help="a table, picture or recording, or a folder of them"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".parquet, .csv or .npy")
     parser.add_argument("--id", metavar="COLUMN", action=Once, help="a table's column of ids; default: row numbers")
 

@@ -1,6 +1,6 @@
 """Print where each setting of a stage comes from in params.yaml, and why `dvc repro` would run the stage.
 
-A stage's name is that of `dvc stage list`, as pretrain@mnist-clean-moco-imix, project@mnist or report@embedded.
+`dvc stage list` prints the names of all stages: pretrain@mnist-clean-moco-imix, project@mnist, report@embedded.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from imix.errors import UserError
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the stage and ``-S``."""
-    parser.add_argument("stage", metavar="STAGE", help="as pretrain@mnist-clean-moco-imix")
+    parser.add_argument("stage", metavar="STAGE", help="such as pretrain@mnist-clean-moco-imix")
     arguments.add_changes(parser)
 
 

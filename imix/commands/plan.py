@@ -1,6 +1,7 @@
-"""Print trainings, operations, memory and time of the study in params.yaml, without what is done already.
+"""Print how many trainings, operations, memory and time a study takes, without the stages that are up to date.
 
-Steps are timed on this machine; --rate assumes a device that does so many operations a second instead.
+Times come from a few training steps that run on this machine. With --rate nothing is timed: the
+table is for a device that does so many operations a second, such as 2e13 for a GPU.
 """
 
 import argparse
@@ -39,9 +40,9 @@ outputs; trainings that the store has."""
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add what a device can do, ``--cells`` and ``-S``."""
-    arguments.add_number(parser, "--rate", "OPERATIONS_PER_SECOND", "time nothing: assume another device's rate")
-    arguments.add_number(parser, "--memory", "GB", "of the device: say what does not fit")
-    parser.add_argument("--cells", action="store_true", help="print a line for every stage, too")
+    arguments.add_number(parser, "--rate", "OPERATIONS_PER_SECOND", "assume a device with this rate; time nothing")
+    arguments.add_number(parser, "--memory", "GB", "name the stages that need more than this memory")
+    parser.add_argument("--cells", action="store_true", help="also print a line for every stage")
     arguments.add_changes(parser)
 
 

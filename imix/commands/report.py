@@ -12,8 +12,9 @@ from imix.errors import UserError
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the study and the choice of a table."""
-    parser.add_argument("study", nargs="?", help="its name, a folder of reports/; default: grid.name in params.yaml")
-    parser.add_argument("--gains", action="store_true", help="print what mixing adds in each cell, with intervals")
+    text = "a folder of reports/; default: grid.name in params.yaml"
+    parser.add_argument("study", nargs="?", metavar="STUDY", help=text)
+    parser.add_argument("--gains", action="store_true", help="print what i-Mix adds in each cell, with 95 %% intervals")
 
 
 def run(args: argparse.Namespace) -> None:

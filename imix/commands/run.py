@@ -1,6 +1,8 @@
-"""Run stale stages side by side, on this machine or on a Dask cluster; DVC stays the memory.
+"""Run the stages that are not up to date side by side, on this machine or on a Dask cluster.
 
-Stages run as `dvc repro` runs them, so that a plain `dvc repro` afterwards runs nothing.
+Does what `dvc repro` does one stage at a time, and leaves the same dvc.lock. Ctrl-C saves the
+trainings that run; the same command continues them. Needs the extra `cluster`: pip install
+'imix[cluster]'.
 """
 
 import argparse
@@ -10,15 +12,15 @@ from imix.errors import Once, UserError
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the targets, and where they run."""
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help="stages, as of `dvc repro`; default: all")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="a stage, such as evaluate; default: all")
     parser.add_argument(
         "--workers", type=_count, action=Once, metavar="N", help="stages side by side; default: one per GPU or core"
     )
-    parser.add_argument("--scheduler", action=Once, metavar="ADDRESS", help="of a Dask cluster that runs already")
+    parser.add_argument("--scheduler", action=Once, metavar="ADDRESS", help="use the Dask cluster at this address")
     parser.add_argument(
-        "--cluster", action=Once, metavar="CLASS", help="start this Dask cluster, e.g. dask_jobqueue.SLURMCluster"
+        "--cluster", action=Once, metavar="CLASS", help="start a Dask cluster, e.g. dask_jobqueue.SLURMCluster"
     )
-    parser.add_argument("--keep-going", action="store_true", help="run what does not depend on a stage that failed")
+    parser.add_argument("--keep-going", action="store_true", help="after a failure, run what does not depend on it")
 
 
 def _count(text: str) -> int:

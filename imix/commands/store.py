@@ -1,6 +1,8 @@
-"""List what the store holds: each training and evaluation, its size, and when it was used last.
+"""List the trainings and evaluations that are kept, with their sizes and when each was used last.
 
-The store (`.imix`, or IMIX_STORE) removes what was used longest ago when it grows beyond IMIX_STORE_GB.
+They are in `.imix`, or in the folder IMIX_STORE. When it grows beyond IMIX_STORE_GB (10), those that
+were not used for the longest time are removed. A training that is removed is done again when a stage
+needs it.
 """
 
 import argparse
@@ -13,7 +15,7 @@ from imix.console import show_table
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add ``--prune``."""
-    arguments.add_number(parser, "--prune", "GB", "first remove what was used longest ago, down to GB")
+    arguments.add_number(parser, "--prune", "GB", "first remove what was used longest ago, down to this size")
 
 
 def run(args: argparse.Namespace) -> None:

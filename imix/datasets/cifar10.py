@@ -23,6 +23,7 @@ ARCHIVE = Archive(
     "cifar-10-binary.tar.gz",
     "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
     "md5:c32a1d4ab5d03f1284b67883e8d87530",
+    170_052_171,
 )
 ORIGIN = f"archive {ARCHIVE.file}"
 

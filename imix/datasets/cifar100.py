@@ -27,6 +27,7 @@ ARCHIVE = Archive(
     "cifar-100-binary.tar.gz",
     "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
     "md5:03b5dce01913d631647c71ecec9e9cb8",
+    168_513_733,
 )
 ORIGIN = f"archive {ARCHIVE.file}"
 LAYOUT = Layout("cifar-100-binary", ("train.bin",), "test.bin", 2)

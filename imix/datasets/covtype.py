@@ -34,6 +34,7 @@ ARCHIVE = Archive(
     "covtype.data.gz",
     "https://ndownloader.figshare.com/files/5976039",
     "sha256:614360d0257557dd1792834a85a1cdebfadc3c4f30b011d56afee7ffb5b15771",
+    11_240_707,
 )
 ORIGIN = f"archive {ARCHIVE.file}"
 

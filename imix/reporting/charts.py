@@ -205,7 +205,8 @@ def curve_chart(histories: pd.DataFrame, column: str, title: str, palette: Mappi
     """Return a panel of one column of histories over epochs: mean over seeds, band from the least to the greatest."""
     rows = means(histories, column)
     data, styles = alt.Data(values=rows), _styles(palette, rows)
-    x = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, format="d"), scale=alt.Scale(nice=False))
+    whole = alt.Axis(format="d", labelExpr="datum.value % 1 ? '' : datum.label")  # of few epochs Vega has halves
+    x = alt.X("epoch:Q", title="epoch", axis=whole, scale=alt.Scale(nice=False))
     axis = alt.Y("mean:Q", title=None, scale=alt.Scale(zero=False))
     base = alt.Chart(data).encode(x=x)
     band = base.mark_area(opacity=0.12).encode(y=alt.Y("low:Q"), y2="high:Q", color=styles["color"])

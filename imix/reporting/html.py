@@ -27,21 +27,25 @@ TYPES = {
     ".tex": "text/x-tex",
     ".json": "application/json",
 }
+KINDS = {"image": "images, ", "tabular": "a table, ", "speech": "speech, "}
 GAINS = """\
 Points of linear accuracy on test rows that i-Mix adds to the same training without it: mean and 95 % interval over {n},
-paired by seed. A filled mark: the interval excludes zero."""
+paired by seed. A filled mark: the interval excludes zero. Clean: trained without augmentation. A cell is a data set, an
+augmentation and a method."""
 CURVES = """\
-Mean over seeds; bands go from the least to the greatest. kNN accuracy is that on validation rows."""
+Mean over seeds; bands go from the least to the greatest. The losses of plain and mixed training are not comparable:
+mixed labels are harder to predict. kNN accuracy is that on validation rows."""
 SHOWN = """\
 Training rows, two augmented views of each, and the first view mixed with that of another row: λ and 1 - λ are the
 weights of both their inputs and their labels. Without augmentation, both views are the row itself."""
 EMBEDDED = """\
-Test features of the encoders of the first seed in two dimensions (t-SNE), at most {count} rows, coloured by class."""
+Test features of the encoders of the first seed in two dimensions (t-SNE), at most {count} rows, coloured by class.
+A linear classifier can separate classes that form groups of their own."""
 BARS = "Bars: 95 % interval over seeds."
 RECIPES = "Settings as resolved from params.yaml: those that all cells of a data set have, then those that differ."
 PROVENANCE = """\
-The fingerprint of a training's code is a hash of the tokens of every module that it runs. settings.json has all of
-them in full; cost.json has seconds, machines and commits."""
+Data: SHA-256 of the tensors. Training code: a hash of the tokens of every module that the training runs.
+settings.json has these in full; cost.json has seconds, machines and commits."""
 
 
 class Ablated(NamedTuple):
@@ -128,7 +132,8 @@ def _gains(results: pd.DataFrame) -> dict[str, Any]:
 
 def _facts(study: Study) -> list[tuple[str, str]]:
     results, shape = study.results, layout(study.results)
-    rows = [f"{name} ({card['rows']['test']:,} test rows)" for name, card in study.cards.items()]
+    kinds = {name: KINDS.get(card.get("kind"), "") for name, card in study.cards.items()}
+    rows = [f"{name} ({kinds[name]}{card['rows']['test']:,} test rows)" for name, card in study.cards.items()]
     methods = ", ".join(method_title(method) for method in shape.methods)
     up, down = decided(counted(gains(results)))
     total = len(counted(gains(results)))

@@ -21,16 +21,19 @@ from imix.reporting.tables import (
 from imix.reporting.titles import seeds, trained_with
 
 LINEAR = """\
-Top-1 accuracy on the test rows in %, mean ± standard deviation over seeds. The probe's learning rate
-is chosen on validation rows. The same probe evaluates raw inputs, an untrained encoder, and encoders
-trained with the labels of the training rows (without validation rows)."""
+Top-1 accuracy on the test rows in %, mean ± standard deviation over seeds, of a linear classifier
+(the probe) on the features of the frozen encoder. Its learning rate is chosen on validation rows. The
+same probe evaluates raw inputs, an untrained encoder, and encoders trained with the labels of the
+training rows (without validation rows; `supervised`). Clean: trained without augmentation."""
 GAINS = """\
 Points of linear accuracy that a mix adds to plain training of the same seed: mean and 95 % interval
-(Student's t) of the paired differences. `Holm` corrects the verdicts for their number. The seed moves
-weights, order of rows, views and mixing; the rows of each split are the same for all seeds."""
+(Student's t) of the paired differences. The verdict is a gain or a loss where the interval excludes
+zero; `Holm` corrects for the number of verdicts. A seed decides weights, order of rows, views and
+mixing; the rows of each split are the same for all seeds."""
 GROUPS = """\
-Mean gain of i-Mix over cells. The interval's unit is the cell (Student's t over the cells' means), so that it
-covers how cells differ and how seeds do; `gains` and `losses` count cells whose own interval excludes zero."""
+Mean gain of i-Mix over cells; a cell is a data set, an augmentation and a method. The interval is Student's t
+over the means of the cells, so it covers how cells and seeds differ. `gains` and `losses` count cells whose
+own interval excludes zero."""
 TEST_SELECTED = """\
 The published protocol: the best of the probe's rates by test accuracy. It is optimistic; compare
 published numbers with this table."""

@@ -159,8 +159,7 @@ def collect(grid: Grid, files: Files, pairs: Iterable[Mapping[str, str]] = ()) -
             rows.append(_row(cell, seed, metrics, epochs=epochs))
             origins.append(_identity(cell, seed) | {key: metrics[key] for key in ("encoder", "torch")})
             if cell[2] != SUPERVISED:
-                history = read_csv(files.history(cell, seed), ("epoch", "loss", "knn_validation"))
-                histories.append(history.assign(**_identity(cell, seed)))
+                histories.append(read_history(files.history(cell, seed), cell, seed))
     return Study(
         pd.DataFrame(rows, columns=COLUMNS),
         pd.DataFrame(origins),
@@ -168,6 +167,15 @@ def collect(grid: Grid, files: Files, pairs: Iterable[Mapping[str, str]] = ()) -
         collect_transfers(grid, files, pairs),
         {dataset: read_json(files.card(dataset), "source", "rows") for dataset in grid.datasets},
     )
+
+
+def read_history(path: Path, cell: Cell, seed: int) -> pd.DataFrame:
+    """Read the history of a training, one row per epoch, with columns that name the cell and the seed.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    return read_csv(path, ("epoch", "loss", "knn_validation")).assign(**_identity(cell, seed))
 
 
 def collect_transfers(grid: Grid, files: Files, pairs: Iterable[Mapping[str, str]]) -> pd.DataFrame:
