@@ -33,19 +33,19 @@ ENVIRONMENT = OUR_OWN | {
 # one small table, and trainings of a second
 PROBE = {"rates": [1, 10], "epochs": 4, "milestones": [], "neighbours": 5, "copies": 0}
 SMALL = {
-    "name": "clone", "datasets": ["segment"], "augmentation": ["clean"], "methods": ["npair", "moco"],
+    "name": "clone", "datasets": ["diamonds"], "augmentation": ["clean"], "methods": ["npair", "moco"],
     "mixes": ["none", "imix"], "supervised": ["none"], "seeds": [0],
 }  # fmt: skip
 # every kind of stage, with two data sets of one domain
-STUDY = {"datasets": ["segment", "other"], "methods": ["moco"]}
+STUDY = {"datasets": ["diamonds", "other"], "methods": ["moco"]}
 STUDY_CHANGES = {
-    "data": {"other": {"like": "segment", "rows": {"train": 300, "test": 100, "seed": 1}}},
+    "data": {"other": {"like": "diamonds", "rows": {"train": 300, "test": 100, "seed": 1}}},
     "recipe": {
-        "segment": {"moco": {"imix": {"temperature": 0.1}}},
-        "other": {"like": "segment", "epochs": 1, "moco": {"imix": {"temperature": 0.1}}},
+        "diamonds": {"moco": {"imix": {"temperature": 0.1}}},
+        "other": {"like": "diamonds", "epochs": 1, "moco": {"imix": {"temperature": 0.1}}},
     },
-    "transfer": {"pairs": [{"pretrained_on": "segment", "probed_on": "other"}]},
-    "ablations": {"run": ["contrast"], "datasets": ["segment"]},
+    "transfer": {"pairs": [{"pretrained_on": "diamonds", "probed_on": "other"}]},
+    "ablations": {"run": ["contrast"], "datasets": ["diamonds"]},
     "ablation": {"contrast": {"augmentation": ["clean"]}},
 }
 

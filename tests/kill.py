@@ -29,8 +29,8 @@ KINDS = ("pretrain", "evaluate", "supervised", "ablate")  # in the order in whic
 HOW = ("group", "stage", "worker")
 GRID = {"methods": ["moco"], "mixes": ["imix"], "seeds": [0, 1]}
 CHANGES = {
-    "recipe": {"segment": {"knn_every": 1000}},
-    "ablations": {"run": ["controls"], "datasets": ["segment"], "seeds": [0]},
+    "recipe": {"diamonds": {"knn_every": 1000}},
+    "ablations": {"run": ["controls"], "datasets": ["diamonds"], "seeds": [0]},
     "ablation": {"controls": {"augmentation": ["clean"], "methods": ["npair"]}},
 }
 SLACK = 0.5  # seconds that a step and the writing of a save may take on a busy machine

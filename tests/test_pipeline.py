@@ -9,18 +9,18 @@ import pytest
 
 from tests import clones
 
-CELLS = {f"{dataset}-clean-moco-{mix}" for dataset in ("segment", "other") for mix in ("none", "imix")}
-EVALUATED = {f"evaluate@{cell}" for cell in CELLS} | {"baseline@segment", "baseline@other"}
+CELLS = {f"{dataset}-clean-moco-{mix}" for dataset in ("diamonds", "other") for mix in ("none", "imix")}
+EVALUATED = {f"evaluate@{cell}" for cell in CELLS} | {"baseline@diamonds", "baseline@other"}
 EVALUATED |= {f"transfer@pair0-clean-moco-{mix}" for mix in ("none", "imix")}
-SUPERVISED = {"supervised@segment-clean-none", "supervised@other-clean-none"}
-ABLATED = {"ablate@contrast-segment", "ablate@contrast-other"}
+SUPERVISED = {"supervised@diamonds-clean-none", "supervised@other-clean-none"}
+ABLATED = {"ablate@contrast-diamonds", "ablate@contrast-other"}
 REPORTS = {"report@clone", "report_ablation@contrast"}
-REPORTS |= {f"{stage}@{dataset}" for stage in ("project", "best") for dataset in ("segment", "other")}
-DATA = {f"{stage}@{dataset}" for stage in ("fetch", "preprocess") for dataset in ("segment", "other")}
+REPORTS |= {f"{stage}@{dataset}" for stage in ("project", "best") for dataset in ("diamonds", "other")}
+DATA = {f"{stage}@{dataset}" for stage in ("fetch", "preprocess") for dataset in ("diamonds", "other")}
 ALL = {f"pretrain@{cell}" for cell in CELLS} | EVALUATED | SUPERVISED | ABLATED | REPORTS | DATA | {"settings"}
-MOCO = "segment-clean-moco-imix"  # one cell
-CELL = "--dataset segment --augmentation clean --method moco --mix imix"
-TEMPERATURE = "recipe.segment.moco.imix.temperature"  # of that cell alone
+MOCO = "diamonds-clean-moco-imix"  # one cell
+CELL = "--dataset diamonds --augmentation clean --method moco --mix imix"
+TEMPERATURE = "recipe.diamonds.moco.imix.temperature"  # of that cell alone
 
 
 @pytest.fixture(scope="module")
@@ -83,14 +83,15 @@ def test_reports_are_whole(study):
     drawn = [f"{name}.{kind}" for name in ("gains", "curves") for kind in ("csv", "png", "svg")]
     for name in ("index.html", "results.tex", "results.md", "metrics.json", "settings.json", *drawn):
         assert (folder / "reports/clone" / name).stat().st_size > 100
-    assert json.loads((folder / "reports/clone/cost.json").read_text())["segment"]["known"] == 3
-    for name in ("ablations/contrast.md", "ablations/contrast.csv", "projections/segment.png", "projections/other.svg"):
+    assert json.loads((folder / "reports/clone/cost.json").read_text())["diamonds"]["known"] == 3
+    drawn = ("projections/diamonds.png", "projections/other.svg")
+    for name in ("ablations/contrast.md", "ablations/contrast.csv", *drawn):
         assert (folder / "reports" / name).stat().st_size > 100
 
 
 def test_dvc_has_something_to_show(clone):
     (shown,) = json.loads(clones.run(clone, "dvc", "metrics", "show", "--json"))[""]["data"].values()
-    assert shown["data"]["best"].keys() == {"segment", "other"}
+    assert shown["data"]["best"].keys() == {"diamonds", "other"}
     clones.run(clone, "dvc", "plots", "show")
     page = (clone / "dvc_plots/index.html").read_text()
     assert "gains" in page and "curves" in page
@@ -101,11 +102,11 @@ def test_one_cells_parameter_there_and_back(clone):
     """By `dvc exp run` in a clean tree. Back again, DVC's run-cache has it all, also where the store is gone."""
     before = clones.trainings(clone)
     said = clones.run(clone, "dvc", "exp", "run", "-S", f"{TEMPERATURE}=0.3")
-    reports = {"report@clone", "project@segment"}
+    reports = {"report@clone", "project@diamonds"}
     changed = {"settings", f"pretrain@{MOCO}", f"evaluate@{MOCO}", "transfer@pair0-clean-moco-imix"}
     # the ablation changes this cell, too
-    ablation = {"ablate@contrast-segment", "report_ablation@contrast"}
-    assert clones.stages_run(said) == changed | reports | ablation | {"best@segment", "best@other"}
+    ablation = {"ablate@contrast-diamonds", "report_ablation@contrast"}
+    assert clones.stages_run(said) == changed | reports | ablation | {"best@diamonds", "best@other"}
     # the cell, which is an ablation's variant as well, and another variant
     assert before < clones.trainings(clone) and len(clones.trainings(clone)) == len(before) + 2
     assert "0.3" in clones.run(clone, "dvc", "exp", "show", "--csv")
@@ -121,7 +122,7 @@ def test_one_cells_parameter_there_and_back(clone):
 
 
 def test_a_seed_more_trains_one_and_a_seed_less_none(clone):
-    target, folder = f"evaluate@{MOCO}", clone / "data/encoders/segment/clean/moco/imix"
+    target, folder = f"evaluate@{MOCO}", clone / "data/encoders/diamonds/clean/moco/imix"
     cell = {f"pretrain@{MOCO}", target}
     before, zero = clones.trainings(clone), (folder / "0.safetensors").read_bytes()
     change(clone, "grid.seeds", [0, 1])
@@ -138,10 +139,10 @@ def test_a_seed_more_trains_one_and_a_seed_less_none(clone):
 
 
 def test_a_probe_trains_nothing(clone):
-    change(clone, "recipe.segment.probe", clones.PROBE | {"neighbours": 3})
-    labels = "supervised@segment-clean-none"  # which trains and evaluates
-    evaluated = {name for name in EVALUATED if "@segment" in name} | {labels, "ablate@contrast-segment"}
-    assert stale(clone) == evaluated | {"report@clone", "project@segment", "best@segment"}
+    change(clone, "recipe.diamonds.probe", clones.PROBE | {"neighbours": 3})
+    labels = "supervised@diamonds-clean-none"  # which trains and evaluates
+    evaluated = {name for name in EVALUATED if "@diamonds" in name} | {labels, "ablate@contrast-diamonds"}
+    assert stale(clone) == evaluated | {"report@clone", "project@diamonds", "best@diamonds"}
     before = clones.trainings(clone)
     assert repro(clone, labels) == {labels}
     assert clones.trainings(clone) == before
@@ -261,9 +262,9 @@ def test_a_fresh_clone_runs_what_a_target_needs(study, tmp_path):
     fresh = tmp_path / "fresh"
     for path in ("imix/jobs.py", "params.yaml", "dvc.lock", "reports/clone/results.md", "reports/clone/gains.svg"):
         assert (fresh / path).read_bytes() == (study[0] / path).read_bytes()
-    needed = {"settings", "fetch@segment", "preprocess@segment", f"pretrain@{MOCO}"}
+    needed = {"settings", "fetch@diamonds", "preprocess@diamonds", f"pretrain@{MOCO}"}
     assert repro(fresh, f"pretrain@{MOCO}") == needed
-    encoder = "data/encoders/segment/clean/moco/imix/0.safetensors"
+    encoder = "data/encoders/diamonds/clean/moco/imix/0.safetensors"
     assert (fresh / encoder).read_bytes() == (study[0] / encoder).read_bytes()
     assert clones.git(fresh, "status", "--porcelain") == ""  # dvc.lock is as it was
 
@@ -280,10 +281,10 @@ def test_a_shared_cache_serves_a_fresh_clone(study, tmp_path):
 def test_the_committed_study_on_one_data_set(tmp_path):
     """`-S` of the data sets alone: ablations name data sets that are then not there."""
     folder = clones.committed(tmp_path / "committed")
-    clones.run(folder, "dvc", "exp", "run", "-S", "grid.datasets=[segment]", "settings")
-    assert clones.read_params(folder)["grid"]["datasets"] == ["segment"]
+    clones.run(folder, "dvc", "exp", "run", "-S", "grid.datasets=[diamonds]", "settings")
+    assert clones.read_params(folder)["grid"]["datasets"] == ["diamonds"]
     names = {path.name for path in (folder / "data/settings").iterdir()}
-    assert "segment" in names and not names & {"mnist", "spoken"}
+    assert "diamonds" in names and not names & {"mnist", "spoken"}
 
 
 def test_a_failed_stage_leaves_what_is_done(clone):
@@ -294,7 +295,7 @@ def test_a_failed_stage_leaves_what_is_done(clone):
     shutil.rmtree(folder)
     (folder / "1.csv").mkdir(parents=True)
     (folder / "1.csv/in the way").touch()
-    identity = CELL.replace("segment", "other").replace("imix", "none").split()
+    identity = CELL.replace("diamonds", "other").replace("imix", "none").split()
     done = clones.run(clone, sys.executable, "-m", "stages.pretrain", *identity, code=1)
     assert "1.csv" in done
     before = clones.trainings(clone)
@@ -305,8 +306,8 @@ def test_a_failed_stage_leaves_what_is_done(clone):
 @pytest.mark.parametrize(
     "key,value,words",
     [
-        (TEMPERATURE, 0, "params.yaml: recipe.segment.moco.imix.temperature = 0"),
-        ("recipe.segment.batch_size", 100_000, "recipe.segment.batch_size = 100000: must be at most the 1250"),
+        (TEMPERATURE, 0, "params.yaml: recipe.diamonds.moco.imix.temperature = 0"),
+        ("recipe.diamonds.batch_size", 100_000, "recipe.diamonds.batch_size = 100000: must be at most the 1500"),
     ],
 )
 def test_a_mistake_is_one_line_and_dvc_runs_nothing_else(clone, key, value, words):
@@ -323,8 +324,8 @@ def test_a_mistake_is_one_line_and_dvc_runs_nothing_else(clone, key, value, word
         ("fetch --dataset segmnet", "data/settings/segmnet/source.json: is not there; `dvc repro settings`"),
         ("baseline --dataset ../x", "--dataset = '../x': must be a name"),
         ("report --study another", "--study: grid.name: no entry 'another'"),
-        ("evaluate --dataset segment --augmentation clean --mix imix", "--method"),
-        (f"evaluate --pretrained_on segment {CELL}", "--pretrained_on = 'segment': must be another data set"),
+        ("evaluate --dataset diamonds --augmentation clean --mix imix", "--method"),
+        (f"evaluate --pretrained_on diamonds {CELL}", "--pretrained_on = 'diamonds': must be another data set"),
         (f"pretrain {CELL.replace('moco', 'simclr')}", "simclr/imix.json: is not there"),
         (f"pretrain {CELL.replace('clean', 'no')}", "--augmentation = 'no': must be one of augmented, clean"),
         (f"evaluate {CELL.replace('moco', 'byol')}", "has no <seed>.safetensors"),
@@ -336,7 +337,7 @@ def test_a_wrong_identity_is_one_line(study, arguments, words):
 
 
 def test_a_damaged_encoder_is_one_line(clone):
-    encoder = clone / "data/encoders/segment/clean/moco/imix/0.safetensors"
+    encoder = clone / "data/encoders/diamonds/clean/moco/imix/0.safetensors"
     content = encoder.read_bytes()
     encoder.unlink()  # DVC may have linked it to its cache
     encoder.write_bytes(content[:1000])

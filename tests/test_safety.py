@@ -19,10 +19,10 @@ from stages import arguments
 from tests import clones
 from tests.conftest import ROOT
 
-CELL = ["--dataset", "segment", "--augmentation", "clean", "--method", "moco", "--mix", "imix"]
-AGAIN = ("settings", "fetch@segment", "preprocess@segment", "pretrain@segment-clean-moco-imix",
-    "evaluate@segment-clean-moco-imix", "supervised@segment-clean-none", "baseline@segment", "ablate@contrast-segment",
-    "report@clone", "report_ablation@contrast", "project@segment")  # fmt: skip
+CELL = ["--dataset", "diamonds", "--augmentation", "clean", "--method", "moco", "--mix", "imix"]
+AGAIN = ("settings", "fetch@diamonds", "preprocess@diamonds", "pretrain@diamonds-clean-moco-imix",
+    "evaluate@diamonds-clean-moco-imix", "supervised@diamonds-clean-none", "baseline@diamonds",
+    "ablate@contrast-diamonds", "report@clone", "report_ablation@contrast", "project@diamonds")  # fmt: skip
 PLACES = ("reports", "reports/ablations", "reports/clone", "reports/projections", "data", ".imix",
     ".imix/trainings")  # fmt: skip
 
@@ -36,7 +36,7 @@ def study(tmp_path_factory):
 def long(tmp_path_factory):
     """A clone whose trainings last until they are stopped, ready to train."""
     folder = clones.clone(tmp_path_factory.mktemp("long") / "clone", 4000, {"seeds": [0, 1]})
-    clones.run(folder, "dvc", "repro", "preprocess@segment")
+    clones.run(folder, "dvc", "repro", "preprocess@diamonds")
     return folder
 
 
@@ -85,7 +85,7 @@ def test_a_signal_saves_and_is_one_line(long, number, code):
     process.send_signal(number)
     said = process.communicate()[1].splitlines()
     assert process.returncode == code and len(said) == 2 and len(states(long)) == 2
-    assert re.fullmatch(r"imix: pretrain segment clean moco imix: stopped; run it again to continue", said[-1])
+    assert re.fullmatch(r"imix: pretrain diamonds clean moco imix: stopped; run it again to continue", said[-1])
 
 
 def test_a_second_process_waits_for_the_first(long):
@@ -103,8 +103,8 @@ def test_a_second_process_waits_for_the_first(long):
 
 def test_killed_and_continued_is_the_same_bytes(tmp_path):
     folder = clones.clone(tmp_path / "clone", 60, {"seeds": [0, 1]})
-    clones.run(folder, "dvc", "repro", "preprocess@segment")
-    out = paths.encoders(paths.Cell("segment", "clean", "moco", "imix"))
+    clones.run(folder, "dvc", "repro", "preprocess@diamonds")
+    out = paths.encoders(paths.Cell("diamonds", "clean", "moco", "imix"))
     clones.run(folder, sys.executable, "-m", "stages.pretrain", *CELL, IMIX_STORE="another")
     expected = clones.contents(folder, [str(out)])
     process = start(folder, IMIX_WORKERS="2", IMIX_SAVE_SECONDS="0")
@@ -171,8 +171,8 @@ def test_a_raw_file_replaced_after_fetching_is_refused(tmp_path):
 
 
 def test_a_damaged_encoder_is_refused_wherever_it_is_damaged(study, tmp_path):
-    rows, path = load(study / "data/segment/tensors", torch.device("cpu")), tmp_path / "encoder.safetensors"
-    whole = (study / paths.encoders(paths.Cell("segment", "clean", "moco", "imix")) / "0.safetensors").read_bytes()
+    rows, path = load(study / "data/diamonds/tensors", torch.device("cpu")), tmp_path / "encoder.safetensors"
+    whole = (study / paths.encoders(paths.Cell("diamonds", "clean", "moco", "imix")) / "0.safetensors").read_bytes()
     path.write_bytes(whole)
     encoder, fingerprint = checkpoints.load(path, rows)
     assert checkpoints.fingerprint(encoder.state_dict()) == fingerprint
