@@ -169,6 +169,22 @@ def write_params(folder: Path, params: dict[str, Any]) -> None:
     (folder / "params.yaml").write_text(content)
 
 
+def change(folder: Path, key: str, value: Any) -> None:
+    """Change one value of a clone's params.yaml, at a dotted key."""
+    params = block = read_params(folder)
+    *path, last = key.split(".")
+    for name in path:
+        block = block[name]
+    assert block[last] != value
+    block[last] = value
+    write_params(folder, params)
+
+
+def repro(folder: Path, *targets: str) -> set[str]:
+    """Run `dvc repro` and return the stages that ran."""
+    return stages_run(run(folder, "dvc", "repro", *targets))
+
+
 def environment(folder: Path) -> dict[str, str]:
     """Return the environment of a clone's commands: its own code is imported, no other installed tree's."""
     return ENVIRONMENT | {"PYTHONPATH": str(folder)}
