@@ -20,8 +20,10 @@ from imix import plugins, pretraining
 from imix.domains import domain_class, training_class
 from imix.errors import UserError
 from imix.evaluation import Probe
+from imix.methods import npair
 from imix.paths import Cell
 from imix.settings import files, loading, merging, resolved, text
+from imix.views import tabular
 from tests.conftest import ROOT
 
 REAL = text.read(ROOT / "params.yaml")
@@ -763,3 +765,29 @@ def test_all_modules_declare_what_they_must():
     for package in plugins.DECLARED:
         for name in plugins.names(package):
             plugins.find(package, name)
+
+
+def test_a_new_field_with_a_default_breaks_no_old_study(monkeypatch):
+    """Neither params.yaml, nor a cell's file of settings, nor an encoder's header has the field."""
+    old = loading.load()
+    cell = merging.resolve(old, Cell("diamonds", "clean", "npair", "imix")).model_dump()
+    domain = {"kind": "tabular", "encoder": cell["encoder"], "views": cell["views"]}
+
+    class Method(npair.Settings):
+        novelty: float = 0.5
+
+    class Encoder(tabular.Encoder.Settings):
+        novelty: float = 0.5
+
+    monkeypatch.setattr(npair, "Settings", Method)
+    monkeypatch.setattr(tabular.Encoder, "Settings", Encoder)
+    for cached in (domain_class, training_class):
+        cached.cache_clear()
+    try:
+        now = merging.resolve(loading.load(), Cell("diamonds", "clean", "npair", "imix"))
+        assert now.novelty == now.encoder.novelty == 0.5
+        again = training_class("npair", "tabular").model_validate(cell)
+        assert again == now and domain_class("tabular").model_validate(domain).encoder.novelty == 0.5
+    finally:
+        for cached in (domain_class, training_class):
+            cached.cache_clear()
