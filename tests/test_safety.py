@@ -1,5 +1,6 @@
 """Nothing lost, nothing of the user's removed, nothing executed that is data."""
 
+import json
 import re
 import shutil
 import signal
@@ -124,7 +125,7 @@ def test_killed_and_continued_is_the_same_bytes(long, tmp_path):
 RULES = "SLF,S102,S307,S202,S301,S302,S403,S506,S602,S604,S605"
 BAD = """
 import os, pickle, tarfile, yaml
-pickle.loads(b""), eval("1"), exec("1"), yaml.load("", yaml.Loader), os.system("ls"), os._exit(0)
+pickle.loads(b""), eval("1"), exec("1"), yaml.load("", yaml.Loader), os.system("ls"), yaml.x._y
 def extract(path): tarfile.open(path).extractall()
 """
 # what ruff has no rule for
@@ -145,8 +146,8 @@ def test_no_data_becomes_code():
 
 
 def test_ruff_sees_data_that_becomes_code():
-    said = ruff("--output-format", "concise", "-", input=BAD).stdout
-    assert all(f" {rule} " in said for rule in ("SLF001", "S102", "S307", "S202", "S301", "S403", "S506", "S605")), said
+    found = {each["code"] for each in json.loads(ruff("--output-format", "json", "-", input=BAD).stdout)}
+    assert found == {"SLF001", "S102", "S307", "S202", "S301", "S403", "S506", "S605"}
 
 
 def test_the_loader_of_parameters_makes_no_objects():
