@@ -86,9 +86,9 @@ def whole_cell(name: str, dataset: str, rows: int) -> None:
 def main() -> None:
     """Cells of the default study whole, then ResNet-18; ``--full``: at the paper's batch."""
     start()
-    whole_cell("segment, N-pair + i-Mix", "segment", 1250)
+    whole_cell("diamonds, N-pair + i-Mix", "diamonds", 1250)
     whole_cell("mnist, N-pair + i-Mix", "mnist", 1000)
-    share("segment", "segment", 1250, 5)
+    share("diamonds", "diamonds", 1250, 5)
     share("mnist, ResNet-10 of width 16", "mnist", 250, 3)
     share("spoken, ResNet-10 of width 16", "spoken", 250, 3)
     batch = 256 if "--full" in sys.argv else 32

@@ -45,7 +45,7 @@ def train(axis: str, value: int) -> tuple[float, float]:
     changes = {"batch_size": value if axis == "batch" else BATCH, "queue": value if axis == "queue" else 4096}
     seconds = 0.0
     for _ in range(value if axis == "seeds" else 1):
-        training = cells.training("segment", "moco", cells.cell("segment", "moco", "imix", **changes), rows)
+        training = cells.training("diamonds", "moco", cells.cell("diamonds", "moco", "imix", **changes), rows)
         training.step_loss(torch.arange(training.settings.batch_size)).backward()  # a warm-up
         started = time.perf_counter()
         ours(training)

@@ -68,7 +68,7 @@ def main() -> None:
     """The default study's encoders; ``--full``: also ResNet-18 and the tabular network of the paper."""
     start()
     case("mnist", "mnist", None, ROWS, 3)
-    case("segment", "segment", None, ROWS, 3)
+    case("diamonds", "diamonds", None, ROWS, 3)
     case("ResNet-18 on CIFAR-10", "cifar10", 18, 256, 3)
     if "--full" in sys.argv:
         case("ResNet-50 on CIFAR-10", "cifar10", 50, ROWS, 3)

@@ -33,19 +33,19 @@ ENVIRONMENT = OUR_OWN | {
 # one small table, and trainings of a second
 PROBE = {"rates": [1, 10], "epochs": 4, "milestones": [], "neighbours": 5, "copies": 0}
 SMALL = {
-    "name": "clone", "datasets": ["segment"], "augmentation": ["clean"], "methods": ["npair", "moco"],
+    "name": "clone", "datasets": ["diamonds"], "augmentation": ["clean"], "methods": ["npair", "moco"],
     "mixes": ["none", "imix"], "supervised": ["none"], "seeds": [0],
 }  # fmt: skip
 # every kind of stage, with two data sets of one domain
-STUDY = {"datasets": ["segment", "other"], "methods": ["moco"]}
+STUDY = {"datasets": ["diamonds", "other"], "methods": ["moco"]}
 STUDY_CHANGES = {
-    "data": {"other": {"like": "segment", "rows": {"train": 300, "test": 100, "seed": 1}}},
+    "data": {"other": {"like": "diamonds", "rows": {"train": 300, "test": 100, "seed": 1}}},
     "recipe": {
-        "segment": {"moco": {"imix": {"temperature": 0.1}}},
-        "other": {"like": "segment", "epochs": 1, "moco": {"imix": {"temperature": 0.1}}},
+        "diamonds": {"moco": {"imix": {"temperature": 0.1}}},
+        "other": {"like": "diamonds", "epochs": 1, "moco": {"imix": {"temperature": 0.1}}},
     },
-    "transfer": {"pairs": [{"pretrained_on": "segment", "probed_on": "other"}]},
-    "ablations": {"run": ["contrast"], "datasets": ["segment"]},
+    "transfer": {"pairs": [{"pretrained_on": "diamonds", "probed_on": "other"}]},
+    "ablations": {"run": ["contrast"], "datasets": ["diamonds"]},
     "ablation": {"contrast": {"augmentation": ["clean"]}},
 }
 
@@ -167,6 +167,22 @@ def write_params(folder: Path, params: dict[str, Any]) -> None:
     """Write a clone's params.yaml, without YAML's aliases, which DVC's ``-S`` does not follow."""
     content = yaml.safe_dump(json.loads(json.dumps(params)), sort_keys=False)
     (folder / "params.yaml").write_text(content)
+
+
+def change(folder: Path, key: str, value: Any) -> None:
+    """Change one value of a clone's params.yaml, at a dotted key."""
+    params = block = read_params(folder)
+    *path, last = key.split(".")
+    for name in path:
+        block = block[name]
+    assert block[last] != value
+    block[last] = value
+    write_params(folder, params)
+
+
+def repro(folder: Path, *targets: str) -> set[str]:
+    """Run `dvc repro` and return the stages that ran."""
+    return stages_run(run(folder, "dvc", "repro", *targets))
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -13,6 +13,17 @@ import torch
 ROOT = Path(__file__).parents[1]
 # a shell's background job ignores SIGINT, and so would the stages that tests start and interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Long files start first, so that no core ends up with one of them alone. Those of the second line need the study
+# that the first one runs, and would wait for it.
+FIRST = (
+    "test_pipeline.py", "test_settings.py", "test_planning.py", "test_cluster.py",
+    "test_stages.py", "test_declared.py", "test_safety.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    places = {name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(FIRST)))
 
 
 @pytest.fixture(autouse=True)

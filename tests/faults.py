@@ -26,7 +26,7 @@ from distributed import Client
 from tests import clones
 
 GRID = {"methods": ["npair", "moco"], "mixes": ["imix"], "seeds": [0, 1], "supervised": ["none"]}
-CHANGES = {"recipe": {"segment": {"knn_every": 1000}}}
+CHANGES = {"recipe": {"diamonds": {"knn_every": 1000}}}
 EPOCHS = 40
 RUN = [sys.executable, "-m", "imix", "run"]
 VARIABLES = {"IMIX_SAVE_SECONDS": "0.3", "IMIX_WORKERS": "1"}

@@ -12,7 +12,7 @@ from safetensors.numpy import save as save_numpy
 
 from imix import plugins, sources
 from imix.dataset import load, nested_rows, random_rows
-from imix.datasets import cifar10, cifar100, covtype, mnist, segment, speech_commands, spoken
+from imix.datasets import cifar10, cifar100, covtype, diamonds, mnist, speech_commands, spoken
 from imix.errors import UserError
 from imix.schema import validated
 from imix.sources import SPLITS, Form, Splits, check_checksums, fetch_from_package, stratified, write_checksums
@@ -20,9 +20,9 @@ from imix.sources import save as save_splits
 
 CPU = torch.device("cpu")
 OWN = ("audio", "images", "table")
-SOURCES = ("cifar10", "cifar100", "covtype", "diamonds", "mnist", "segment", "speech_commands", "spoken")
+SOURCES = ("cifar10", "cifar100", "covtype", "diamonds", "mnist", "speech_commands", "spoken")
 DIGITS = mnist.Source(name="mnist"), mnist.Rows(train=1000, validation=0.25, test=3000, shrink=1, canvas=32, seed=0)
-REGIONS = segment.Source(name="segment"), segment.Rows(train=1250, validation=0.2, test=836, seed=0)
+JEWELS = diamonds.Source(name="diamonds"), diamonds.Rows(train=1250, validation=0.2, test=836, seed=0)
 VOICES = spoken.Source(name="spoken", seed=0, voices={"train": 160, "validation": 30, "test": 70}, words=12)
 SILENCE = spoken.Rows(silence=0.1)
 
@@ -88,16 +88,21 @@ def test_digits_stand_anywhere_and_whole(tmp_path):
     assert len(corners) == 25
 
 
-def test_segment_drops_repeated_rows(tmp_path):
-    source, rows = REGIONS
-    segment.fetch(source, tmp_path)
-    splits = segment.read(source, rows, tmp_path)
-    assert segment.form(source, rows) == of_form(splits)
-    everything = np.concatenate(list(splits.inputs.values()))
-    assert everything.shape == (2086, 18) and len(np.unique(everything, axis=0)) == 2086
-    assert splits.classes == ["brickface", "cement", "foliage", "grass", "path", "sky", "window"]
-    training = np.concatenate([splits.inputs["train"], splits.inputs["validation"]])
-    assert np.allclose(splits.mean, training.mean(0), rtol=1e-4) and splits.column_groups == (2, 6, 10)
+def test_diamonds_drops_repeated_rows(tmp_path):
+    source, rows = JEWELS
+    diamonds.fetch(source, tmp_path)
+    splits = diamonds.read(source, rows, tmp_path)
+    assert diamonds.form(source, rows) == of_form(splits) and splits.column_groups == (7, 7, 8)
+    flags = np.concatenate([split[:, 7:] for split in splits.inputs.values()])
+    assert (flags[:, :7].sum(1) == 1).all() and (flags[:, 7:].sum(1) == 1).all()
+    training = np.concatenate([splits.inputs["train"], splits.inputs["validation"]])[:, :7]
+    assert np.allclose(splits.mean, training.mean(0), rtol=1e-4) and np.allclose(splits.std, training.std(0), rtol=1e-3)
+    whole = diamonds.read(source, drawn(rows, train=40_000, test=13_794), tmp_path)
+    everything = pd.DataFrame(np.concatenate(list(whole.inputs.values())))
+    everything["cut"] = np.concatenate(list(whole.labels.values()))
+    assert len(everything) == len(everything.drop_duplicates()) == diamonds.DIAMONDS
+    cuts = pd.read_csv(tmp_path / diamonds.FILE).drop_duplicates()["cut"].value_counts()
+    assert [cuts[name] for name in whole.classes] == np.bincount(everything["cut"]).tolist()
 
 
 @pytest.fixture(scope="module")
@@ -270,8 +275,8 @@ def drawn(rows, **changes):
             "rows.train + rows.test = 6000: must be at most the 5000 rows that there are",
         ),
         (
-            lambda: segment.form(REGIONS[0], drawn(REGIONS[1], test=837)),
-            "rows.train + rows.test = 2087: must be at most the 2086 rows",
+            lambda: diamonds.form(JEWELS[0], drawn(JEWELS[1], test=52_545)),
+            "rows.train + rows.test = 53795: must be at most the 53794 rows",
         ),
         (
             lambda: mnist.form(DIGITS[0], drawn(DIGITS[1], test=1)),
@@ -404,24 +409,22 @@ def test_a_class_may_be_missing_where_nothing_is_trained(tmp_path):
     assert json.loads((tmp_path / "card.json").read_text())["rows_per_class"]["test"] == [6, 0]
 
 
-def test_a_constant_column_stays_at_zero(tmp_path, monkeypatch):
-    monkeypatch.setattr(segment, "CLASSES", ["a", "b"])
-    source, rows = REGIONS
-    table = pd.DataFrame(np.random.default_rng(0).random((100, 18)), columns=[f"c{k}" for k in range(18)]).assign(
-        c3=5.0
-    )
-    table["category"] = np.where(np.arange(100) % 2, "a", "b")
-    table.to_csv(tmp_path / segment.FILE, index=False, compression={"method": "zip", "archive_name": segment.FILE})
-    splits = segment.read(source, rows.model_copy(update={"train": 60, "test": 40}), tmp_path)
-    assert splits.mean[3] == 5 and splits.std[3] == 1 and splits.classes == ["a", "b"]
+def test_a_constant_column_stays_at_zero(tmp_path):
+    source, rows = JEWELS
+    rows, path = drawn(rows, train=60, test=40), tmp_path / diamonds.FILE
+    table = pd.DataFrame(np.random.default_rng(0).random((100, 7)), columns=diamonds.COLUMNS).assign(table=5.0)
+    table["cut"] = np.resize(diamonds.CLASSES, 100)
+    table["color"], table["clarity"] = (np.resize(words, 100) for words in diamonds.FLAGS.values())
+    table.to_csv(path, index=False)
+    splits = diamonds.read(source, rows, tmp_path)
+    assert splits.mean[2] == 5 and splits.std[2] == 1
     save(splits, tmp_path)
-    table.loc[7, "c5"] = np.inf
-    table.to_csv(tmp_path / segment.FILE, index=False, compression={"method": "zip", "archive_name": segment.FILE})
+    table.assign(y=np.where(np.arange(100) == 7, np.inf, table["y"])).to_csv(path, index=False)
     with pytest.raises(UserError, match=r"is inf in row [0-9]+, column 5"):
-        save(segment.read(source, rows.model_copy(update={"train": 60, "test": 40}), tmp_path), tmp_path)
-    monkeypatch.setattr(segment, "CLASSES", ["a", "c"])
-    with pytest.raises(UserError, match=rf"{segment.FILE}: category 'b'; must be one of a, c"):
-        segment.read(source, rows, tmp_path)
+        save(diamonds.read(source, rows, tmp_path), tmp_path)
+    table.assign(clarity="murky").to_csv(path, index=False)
+    with pytest.raises(UserError, match=rf"{diamonds.FILE}: clarity 'murky'; must be one of I1, SI2"):
+        diamonds.read(source, rows, tmp_path)
 
 
 def test_clips_that_do_not_match_their_list_are_refused(speech, tmp_path):
@@ -502,12 +505,12 @@ def test_raw_files_are_checked(tmp_path):
 
 def test_damaged_raw_files_are_refused_in_one_line(tmp_path):
     (tmp_path / mnist.FILE).write_bytes(b"no gzip")
-    (tmp_path / segment.FILE).write_bytes(b"no zip")
+    (tmp_path / diamonds.FILE).write_bytes(b"\xff\xfe\x00")
     (tmp_path / "clips.safetensors").write_bytes(b"none")
     (tmp_path / "clips.csv").write_text("")
     for read in (
         lambda: mnist.read(*DIGITS, tmp_path),
-        lambda: segment.read(*REGIONS, tmp_path),
+        lambda: diamonds.read(*JEWELS, tmp_path),
         lambda: spoken.read(VOICES, SILENCE, tmp_path),
     ):
         with pytest.raises(UserError, match=str(tmp_path)) as error:

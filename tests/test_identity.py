@@ -193,7 +193,7 @@ NEEDED = [
 ]  # fmt: skip
 NOT_NEEDED = [
     "imix/methods/byol.py", "imix/methods/npair.py", "imix/methods/supervised.py", "imix/views/image.py",
-    "imix/views/speech.py", "imix/encoders/resnet.py", "imix/datasets/segment.py", "imix/datasets/mnist.py",
+    "imix/views/speech.py", "imix/encoders/resnet.py", "imix/datasets/diamonds.py", "imix/datasets/mnist.py",
     "imix/sources.py", "imix/archives.py", "imix/evaluation.py", "imix/schema.py", "imix/plugins.py",
     "imix/identity.py", "imix/tokens.py", "imix/store.py", "imix/running.py", "imix/progress.py",
     "imix/errors.py", "imix/files.py", "imix/paths.py",
@@ -232,8 +232,8 @@ def test_an_evaluation_does_not_depend_on(package, module):
     "source,depends,does_not",
     [
         (
-            "segment",
-            ["sources", "datasets/segment"],
+            "diamonds",
+            ["sources", "datasets/diamonds"],
             ["datasets/mnist", "encoders/mlp", "views/tabular", "dataset", "objectives"],
         ),
         (

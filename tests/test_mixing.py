@@ -99,12 +99,17 @@ def test_random_numbers_are_drawn_on_the_host(operator):
 
 @every_operator
 def test_half_precision_and_gradients(operator, generator):
-    x = torch.randn(8, 3, 5, 4, requires_grad=True)
-    mixed = operator(x, generator=generator)
-    (mixed.inputs if isinstance(mixed, mixing.Mixture) else mixed).sum().backward()
-    assert torch.isclose(x.grad.sum(), torch.tensor(float(x.numel())), rtol=1e-4)
-    half = operator(x.detach().bfloat16(), generator=generator)
-    assert (half.inputs if isinstance(half, mixing.Mixture) else half).dtype == torch.bfloat16
+    """Every operator is linear in its inputs, so that its gradient is its difference along any direction."""
+
+    def output(x):
+        mixed = operator(x, generator=torch.Generator().manual_seed(0))
+        return mixed.inputs if isinstance(mixed, mixing.Mixture) else mixed
+
+    x, way, weights = torch.randn(3, 8, 3, 5, 4, dtype=torch.float64)
+    (weights * output(x.requires_grad_())).sum().backward()
+    difference = (weights * (output(x.detach() + way) - output(x.detach()))).sum()
+    assert torch.isclose((x.grad * way).sum(), difference) and not torch.allclose(x.grad, weights)
+    assert output(x.detach().bfloat16()).dtype == torch.bfloat16
 
 
 def test_cutmix_counts_its_pixels(generator):
@@ -150,7 +155,10 @@ def test_inputmix_weights(generator):
         mixed = inputmix(x, others, generator=generator)
         assert torch.allclose(mixed.sum(1), torch.ones(12), atol=1e-5)
         assert (mixed.diagonal() >= 0.5 - 1e-6).all()
-        assert ((mixed > 0).sum(1) <= others + 1).all()
+        used = mixed > 0
+        assert (used.sum(1) <= others + 1).all() and (used.sum(1) == others + 1).any()
+        assert used.sum() > 12 * others  # few rows draw themselves, or a row twice
+        assert torch.unique(mixed.diagonal()).numel() == 12  # a weight of its own for every row
 
 
 def test_mixed_loss_is_linear_in_the_label():

@@ -3,24 +3,22 @@
 import csv
 import json
 import shutil
-import sys
 
 import pytest
 
 from tests import clones
 
-CELLS = {f"{dataset}-clean-moco-{mix}" for dataset in ("segment", "other") for mix in ("none", "imix")}
-EVALUATED = {f"evaluate@{cell}" for cell in CELLS} | {"baseline@segment", "baseline@other"}
+CELLS = {f"{dataset}-clean-moco-{mix}" for dataset in ("diamonds", "other") for mix in ("none", "imix")}
+EVALUATED = {f"evaluate@{cell}" for cell in CELLS} | {"baseline@diamonds", "baseline@other"}
 EVALUATED |= {f"transfer@pair0-clean-moco-{mix}" for mix in ("none", "imix")}
-SUPERVISED = {"supervised@segment-clean-none", "supervised@other-clean-none"}
-ABLATED = {"ablate@contrast-segment", "ablate@contrast-other"}
+SUPERVISED = {"supervised@diamonds-clean-none", "supervised@other-clean-none"}
+ABLATED = {"ablate@contrast-diamonds", "ablate@contrast-other"}
 REPORTS = {"report@clone", "report_ablation@contrast"}
-REPORTS |= {f"{stage}@{dataset}" for stage in ("project", "best") for dataset in ("segment", "other")}
-DATA = {f"{stage}@{dataset}" for stage in ("fetch", "preprocess") for dataset in ("segment", "other")}
+REPORTS |= {f"{stage}@{dataset}" for stage in ("project", "best") for dataset in ("diamonds", "other")}
+DATA = {f"{stage}@{dataset}" for stage in ("fetch", "preprocess") for dataset in ("diamonds", "other")}
 ALL = {f"pretrain@{cell}" for cell in CELLS} | EVALUATED | SUPERVISED | ABLATED | REPORTS | DATA | {"settings"}
-MOCO = "segment-clean-moco-imix"  # one cell
-CELL = "--dataset segment --augmentation clean --method moco --mix imix"
-TEMPERATURE = "recipe.segment.moco.imix.temperature"  # of that cell alone
+MOCO = "diamonds-clean-moco-imix"  # one cell
+TEMPERATURE = "recipe.diamonds.moco.imix.temperature"  # of that cell alone
 
 
 @pytest.fixture(scope="module")
@@ -35,24 +33,10 @@ def clone(study):
     clones.restore(study[0])
 
 
-def repro(folder, *targets):
-    return clones.stages_run(clones.run(folder, "dvc", "repro", *targets))
-
-
 def stale(folder):
     """Return what would run once the parameters are resolved."""
     clones.run(folder, "dvc", "repro", "settings")
     return set(json.loads(clones.run(folder, "dvc", "status", "--json").splitlines()[0]))  # then what it warns of
-
-
-def change(folder, key, value):
-    params = block = clones.read_params(folder)
-    *path, last = key.split(".")
-    for name in path:
-        block = block[name]
-    assert block[last] != value
-    block[last] = value
-    clones.write_params(folder, params)
 
 
 def edit(path, before, after):
@@ -64,7 +48,7 @@ def edit(path, before, after):
 def test_everything_runs_once(study):
     folder, ran = study
     assert ran == ALL
-    assert repro(folder) == set()
+    assert clones.repro(folder) == set()
     assert clones.git(folder, "status", "--porcelain") == ""
     assert clones.git(folder, "ls-files", "data").split() == ["data/README.md", "data/ablations/.gitkeep"]
 
@@ -83,14 +67,15 @@ def test_reports_are_whole(study):
     drawn = [f"{name}.{kind}" for name in ("gains", "curves") for kind in ("csv", "png", "svg")]
     for name in ("index.html", "results.tex", "results.md", "metrics.json", "settings.json", *drawn):
         assert (folder / "reports/clone" / name).stat().st_size > 100
-    assert json.loads((folder / "reports/clone/cost.json").read_text())["segment"]["known"] == 3
-    for name in ("ablations/contrast.md", "ablations/contrast.csv", "projections/segment.png", "projections/other.svg"):
+    assert json.loads((folder / "reports/clone/cost.json").read_text())["diamonds"]["known"] == 3
+    drawn = ("projections/diamonds.png", "projections/other.svg")
+    for name in ("ablations/contrast.md", "ablations/contrast.csv", *drawn):
         assert (folder / "reports" / name).stat().st_size > 100
 
 
 def test_dvc_has_something_to_show(clone):
     (shown,) = json.loads(clones.run(clone, "dvc", "metrics", "show", "--json"))[""]["data"].values()
-    assert shown["data"]["best"].keys() == {"segment", "other"}
+    assert shown["data"]["best"].keys() == {"diamonds", "other"}
     clones.run(clone, "dvc", "plots", "show")
     page = (clone / "dvc_plots/index.html").read_text()
     assert "gains" in page and "curves" in page
@@ -101,16 +86,16 @@ def test_one_cells_parameter_there_and_back(clone):
     """By `dvc exp run` in a clean tree. Back again, DVC's run-cache has it all, also where the store is gone."""
     before = clones.trainings(clone)
     said = clones.run(clone, "dvc", "exp", "run", "-S", f"{TEMPERATURE}=0.3")
-    reports = {"report@clone", "project@segment"}
+    reports = {"report@clone", "project@diamonds"}
     changed = {"settings", f"pretrain@{MOCO}", f"evaluate@{MOCO}", "transfer@pair0-clean-moco-imix"}
     # the ablation changes this cell, too
-    ablation = {"ablate@contrast-segment", "report_ablation@contrast"}
-    assert clones.stages_run(said) == changed | reports | ablation | {"best@segment", "best@other"}
+    ablation = {"ablate@contrast-diamonds", "report_ablation@contrast"}
+    assert clones.stages_run(said) == changed | reports | ablation | {"best@diamonds", "best@other"}
     # the cell, which is an ablation's variant as well, and another variant
     assert before < clones.trainings(clone) and len(clones.trainings(clone)) == len(before) + 2
     assert "0.3" in clones.run(clone, "dvc", "exp", "show", "--csv")
     (clone / ".imix").rename(clone / ".imix_aside")
-    change(clone, TEMPERATURE, 0.1)
+    clones.change(clone, TEMPERATURE, 0.1)
     said = clones.run(clone, "dvc", "repro")
     assert clones.stages_run(said) == reports | {"report_ablation@contrast"}  # which git keeps, not DVC
     assert clones.stages_restored(said) >= {"settings", f"pretrain@{MOCO}", f"evaluate@{MOCO}"}
@@ -121,42 +106,42 @@ def test_one_cells_parameter_there_and_back(clone):
 
 
 def test_a_seed_more_trains_one_and_a_seed_less_none(clone):
-    target, folder = f"evaluate@{MOCO}", clone / "data/encoders/segment/clean/moco/imix"
+    target, folder = f"evaluate@{MOCO}", clone / "data/encoders/diamonds/clean/moco/imix"
     cell = {f"pretrain@{MOCO}", target}
     before, zero = clones.trainings(clone), (folder / "0.safetensors").read_bytes()
-    change(clone, "grid.seeds", [0, 1])
-    assert repro(clone, target) == cell | {"settings"}
+    clones.change(clone, "grid.seeds", [0, 1])
+    assert clones.repro(clone, target) == cell | {"settings"}
     added = clones.trainings(clone)
     assert before < added and len(added) == len(before) + 1
     assert (folder / "0.safetensors").read_bytes() == zero
-    change(clone, "grid.seeds", [1])
-    assert repro(clone, target) == cell | {"settings"}
+    clones.change(clone, "grid.seeds", [1])
+    assert clones.repro(clone, target) == cell | {"settings"}
     assert clones.trainings(clone) == added and [path.name for path in folder.iterdir()] == ["1.safetensors"]
-    change(clone, "grid.seeds", [0])
-    assert repro(clone, target) == set()
+    clones.change(clone, "grid.seeds", [0])
+    assert clones.repro(clone, target) == set()
     assert clones.trainings(clone) == added and (folder / "0.safetensors").read_bytes() == zero
 
 
 def test_a_probe_trains_nothing(clone):
-    change(clone, "recipe.segment.probe", clones.PROBE | {"neighbours": 3})
-    labels = "supervised@segment-clean-none"  # which trains and evaluates
-    evaluated = {name for name in EVALUATED if "@segment" in name} | {labels, "ablate@contrast-segment"}
-    assert stale(clone) == evaluated | {"report@clone", "project@segment", "best@segment"}
+    clones.change(clone, "recipe.diamonds.probe", clones.PROBE | {"neighbours": 3})
+    labels = "supervised@diamonds-clean-none"  # which trains and evaluates
+    evaluated = {name for name in EVALUATED if "@diamonds" in name} | {labels, "ablate@contrast-diamonds"}
+    assert stale(clone) == evaluated | {"report@clone", "project@diamonds", "best@diamonds"}
     before = clones.trainings(clone)
-    assert repro(clone, labels) == {labels}
+    assert clones.repro(clone, labels) == {labels}
     assert clones.trainings(clone) == before
 
 
-def test_comments_and_docstrings_run_settings_alone(clone):
+def test_comments_and_docstrings_make_nothing_stale(clone):
     edit(clone / "imix/pretraining.py", '"""The training loop', '"""Another docstring. The training loop')
     edit(clone / "imix/views/tabular.py", "class Views:\n", "class Views:  # a comment\n")
     edit(clone / "stages/evaluate.py", "def main", "# a comment\ndef main")
-    assert repro(clone) == {"settings"}
+    assert stale(clone) == set()
 
 
-def test_code_of_reports_runs_reports_alone(clone):
+def test_code_of_reports_makes_reports_alone_stale(clone):
     edit(clone / "imix/reporting/tables.py", '"""', '"""Another. ')
-    assert repro(clone) == {"settings"} | REPORTS
+    assert stale(clone) == REPORTS
 
 
 TOY_DATA = '''
@@ -244,7 +229,7 @@ def test_a_data_set_and_a_method_of_ones_own(clone):
     params["transfer"]["pairs"], params["ablations"]["run"] = [], []
     clones.write_params(clone, params)
     rest = {"fetch@toy", "preprocess@toy", "baseline@toy", "report@toys", "project@toy", "best@toy"}
-    ran = repro(clone)
+    ran = clones.repro(clone)
     assert ran == {"settings", "pretrain@toy-clean-toy-imix", "evaluate@toy-clean-toy-imix"} | rest
     (trained,) = [row for row in csv.DictReader((clone / "reports/toys/results.csv").open()) if row["method"] == "toy"]
     assert float(trained["linear_accuracy"]) > 60
@@ -253,104 +238,3 @@ def test_a_data_set_and_a_method_of_ones_own(clone):
     new = {"?? imix/datasets/toy.py", "?? imix/methods/toy.py", "?? reports/toys/", "?? reports/projections/toy.png"}
     assert set(changed) == new | {"?? reports/projections/toy.svg", " M params.yaml", " M dvc.lock"}
     shutil.rmtree(clone / "reports/toys")
-
-
-def test_a_fresh_clone_runs_what_a_target_needs(study, tmp_path):
-    """And with git's conversion of line ends: the same code, and the same reports."""
-    clones.run(tmp_path, "git", "clone", "-q", "-c", "core.autocrlf=true", str(study[0]), "fresh")
-    fresh = tmp_path / "fresh"
-    for path in ("imix/jobs.py", "params.yaml", "dvc.lock", "reports/clone/results.md", "reports/clone/gains.svg"):
-        assert (fresh / path).read_bytes() == (study[0] / path).read_bytes()
-    needed = {"settings", "fetch@segment", "preprocess@segment", f"pretrain@{MOCO}"}
-    assert repro(fresh, f"pretrain@{MOCO}") == needed
-    encoder = "data/encoders/segment/clean/moco/imix/0.safetensors"
-    assert (fresh / encoder).read_bytes() == (study[0] / encoder).read_bytes()
-    assert clones.git(fresh, "status", "--porcelain") == ""  # dvc.lock is as it was
-
-
-def test_a_shared_cache_serves_a_fresh_clone(study, tmp_path):
-    clones.run(tmp_path, "git", "clone", "-q", str(study[0]), "fresh")
-    fresh = tmp_path / "fresh"
-    clones.run(fresh, "dvc", "cache", "dir", "--local", str(study[0] / ".dvc/cache"))
-    said = clones.run(fresh, "dvc", "repro", f"evaluate@{MOCO}")
-    assert clones.stages_run(said) == set()
-    assert (fresh / f"data/metrics/{MOCO.replace('-', '/')}/0.json").exists()
-
-
-def test_the_committed_study_on_one_data_set(tmp_path):
-    """`-S` of the data sets alone: ablations name data sets that are then not there."""
-    folder = clones.committed(tmp_path / "committed")
-    clones.run(folder, "dvc", "exp", "run", "-S", "grid.datasets=[segment]", "settings")
-    assert clones.read_params(folder)["grid"]["datasets"] == ["segment"]
-    names = {path.name for path in (folder / "data/settings").iterdir()}
-    assert "segment" in names and not names & {"mnist", "spoken"}
-
-
-def test_a_failed_stage_leaves_what_is_done(clone):
-    """The history of one of two seeds cannot be written; the next run trains neither again."""
-    change(clone, "grid.seeds", [0, 1])
-    stage, folder = "pretrain@other-clean-moco-none", clone / "data/histories/other/clean/moco/none"
-    clones.run(clone, "dvc", "repro", "settings")
-    shutil.rmtree(folder)
-    (folder / "1.csv").mkdir(parents=True)
-    (folder / "1.csv/in the way").touch()
-    identity = CELL.replace("segment", "other").replace("imix", "none").split()
-    done = clones.run(clone, sys.executable, "-m", "stages.pretrain", *identity, code=1)
-    assert "1.csv" in done
-    before = clones.trainings(clone)
-    assert repro(clone, stage) == {stage}
-    assert clones.trainings(clone) == before and (folder / "1.csv").is_file()
-
-
-@pytest.mark.parametrize(
-    "key,value,words",
-    [
-        (TEMPERATURE, 0, "params.yaml: recipe.segment.moco.imix.temperature = 0"),
-        ("recipe.segment.batch_size", 100_000, "recipe.segment.batch_size = 100000: must be at most the 1250"),
-    ],
-)
-def test_a_mistake_is_one_line_and_dvc_runs_nothing_else(clone, key, value, words):
-    change(clone, key, value)
-    said = clones.run(clone, "dvc", "repro", code=255)
-    (line,) = [line for line in said.splitlines() if line.startswith("imix: error:")]
-    assert words in line and "Traceback" not in said
-    assert clones.stages_run(said) == {"settings"}
-
-
-@pytest.mark.parametrize(
-    "arguments,words",
-    [
-        ("fetch --dataset segmnet", "data/settings/segmnet/source.json: is not there; `dvc repro settings`"),
-        ("baseline --dataset ../x", "--dataset = '../x': must be a name"),
-        ("report --study another", "--study: grid.name: no entry 'another'"),
-        ("evaluate --dataset segment --augmentation clean --mix imix", "--method"),
-        (f"evaluate --pretrained_on segment {CELL}", "--pretrained_on = 'segment': must be another data set"),
-        (f"pretrain {CELL.replace('moco', 'simclr')}", "simclr/imix.json: is not there"),
-        (f"pretrain {CELL.replace('clean', 'no')}", "--augmentation = 'no': must be one of augmented, clean"),
-        (f"evaluate {CELL.replace('moco', 'byol')}", "has no <seed>.safetensors"),
-    ],
-)
-def test_a_wrong_identity_is_one_line(study, arguments, words):
-    said = clones.run(study[0], sys.executable, "-m", *f"stages.{arguments}".split(), code=1)
-    assert words in said and len(said.splitlines()) == 1
-
-
-def test_a_damaged_encoder_is_one_line(clone):
-    encoder = clone / "data/encoders/segment/clean/moco/imix/0.safetensors"
-    content = encoder.read_bytes()
-    encoder.unlink()  # DVC may have linked it to its cache
-    encoder.write_bytes(content[:1000])
-    command = ["stages.evaluate", *CELL.split()]
-    said = clones.run(clone, sys.executable, "-m", *command, code=1)
-    assert "imix/0.safetensors: not an encoder of this project" in said and "Traceback" not in said
-
-
-@pytest.mark.parametrize(
-    "variable,value",
-    [("IMIX_WORKERS", "many"), ("IMIX_DEVICE", "cuda:99"), ("IMIX_SAVE_SECONDS", "-1")],
-)
-def test_a_wrong_environment_is_one_line(clone, tmp_path, variable, value):
-    variables = {"IMIX_STORE": str(tmp_path / "store"), variable: value}
-    command = ["stages.pretrain", *CELL.split()]
-    said = clones.run(clone, sys.executable, "-m", *command, code=1, **variables)
-    assert f"{variable} = {value!r}" in said and "Traceback" not in said

@@ -16,7 +16,7 @@ from imix.errors import UserError, exit_cleanly
 from tests.test_settings import STUDY
 
 HUGE, GONE = 10**30, "<gone>"
-KEPT = ("mnist", "segment", "spoken", "cifar10", "speech_commands", "covtype")
+KEPT = ("mnist", "diamonds", "spoken", "cifar10", "speech_commands", "covtype")
 
 
 def small() -> dict:
@@ -75,9 +75,9 @@ WRONG = [
     ("data/mnist/source/checksum", None, "data.mnist.source.checksum = None: unknown key; allowed: name"),
     ("data/mnist/rows/canvass", 32, "data.mnist.rows.canvass = 32: unknown key; did you mean 'canvas'"),
     (
-        "data/segment/rows/canvas",
+        "data/diamonds/rows/canvas",
         32,
-        "data.segment.rows.canvas = 32: unknown key; allowed: train, validation, test, seed",
+        "data.diamonds.rows.canvas = 32: unknown key; allowed: train, validation, test, seed",
     ),
     ("defaults/learning_rat", 0.1, "defaults.learning_rat = 0.1: unknown key; did you mean 'learning_rate'"),
     ("defaults/mix", "imix", "defaults.mix = 'imix': unknown key"),
@@ -91,7 +91,7 @@ WRONG = [
     ("recipe/mnist/augmentd", {}, "recipe.mnist.augmentd = {}: unknown key"),
     ("recipe/mnist/encoder/dept", 10, "recipe.mnist.encoder.dept = 10: unknown key; did you mean 'depth'"),
     ("recipe/mnist/encoder/kind", "resnet", "recipe.mnist.encoder.kind = 'resnet': unknown key; allowed: depth, width"),
-    ("recipe/segment/views/mask", [0, 0], "recipe.segment.views.mask = [0, 0]: unknown key; did you mean 'masking'"),
+    ("recipe/diamonds/views/mask", [0, 0], "recipe.diamonds.views.mask = [0, 0]: unknown key; did you mean 'masking'"),
     ("recipe/mnits", {}, "recipe.mnits: data: no entry 'mnits' (did you mean 'mnist'?)"),
     ("recipe/mnist/imix/alhpa", 1.0, "recipe.mnist.imix.alhpa = 1.0: unknown key; did you mean 'alpha'"),
     ("recipe/mnist/npair/imix/alhpa", 1.0, "recipe.mnist.npair.imix.alhpa = 1.0: unknown key; did you mean 'alpha'"),
@@ -198,7 +198,7 @@ WRONG = [
     (
         "ablation/model_size/mixes",
         ["icutmix"],
-        "ablation.model_size.mixes = ['icutmix']: CutMix cuts images; segment has tabular rows",
+        "ablation.model_size.mixes = ['icutmix']: CutMix cuts images; diamonds has tabular rows",
     ),
     (
         "ablation/model_size/methods",
@@ -338,11 +338,11 @@ WRONG = [
         "encoder.width = 1000000000000000000000000000000: must be a whole number from 1 to 4,096",
     ),
     (
-        "recipe/segment/encoder/width",
+        "recipe/diamonds/encoder/width",
         1e308,
-        "recipe.segment.encoder.width = 1e+308: must be a number from 0.0001 to 64",
+        "recipe.diamonds.encoder.width = 1e+308: must be a number from 0.0001 to 64",
     ),
-    ("recipe/segment/encoder/width", 0.0001, "recipe.segment.encoder = {'width': 0.0001}: makes 1 feature"),
+    ("recipe/diamonds/encoder/width", 0.0001, "recipe.diamonds.encoder = {'width': 0.0001}: makes 1 feature"),
     ("recipe/mnist/encoder/depth", 19, "recipe.mnist.encoder.depth = 19: must be 10, 18, 34, 50, 101 or 152"),
     ("recipe/mnist/encoder/stem_stride", 3, "recipe.mnist.encoder.stem_stride = 3: must be 1 or 2"),
     ("recipe/mnist/views/scale", [0, 1], "recipe.mnist.views.scale.0 = 0: must be a number from 0.001 to 1"),
@@ -360,9 +360,9 @@ WRONG = [
     ("recipe/spoken/views/amplitude", [2, 1], "amplitude [2.0, 1.0] must not fall"),
     ("recipe/spoken/views/speed", 1, "recipe.spoken.views.speed = 1: must be a number from 0 to 0.99"),
     (
-        "recipe/segment/views/masking",
+        "recipe/diamonds/views/masking",
         [0.2, math.nan],
-        "recipe.segment.views.masking.1 = nan: must be a number from 0 to 1",
+        "recipe.diamonds.views.masking.1 = nan: must be a number from 0 to 1",
     ),
     (
         "recipe/covtype/moco/imix/views/masking",
@@ -385,16 +385,16 @@ WRONG = [
     ("data/mnist/rows/canvas", 2, "data.mnist.rows.canvas = 2: must be a whole number from"),
     ("data/mnist/rows/seed", -1, "data.mnist.rows.seed = -1: must be a whole number from 0"),
     # what does not fit together
-    ("recipe/segment/batch_size", 1251, "recipe.segment"),
+    ("recipe/diamonds/batch_size", 1251, "recipe.diamonds"),
     (
-        "recipe/segment/npair/batch_size",
+        "recipe/diamonds/npair/batch_size",
         1251,
-        "recipe.segment.npair.batch_size = 1251: must be at most the 1250 training rows of segment",
+        "recipe.diamonds.npair.batch_size = 1251: must be at most the 1250 training rows of diamonds",
     ),
     (
-        "recipe/segment/supervised/batch_size",
+        "recipe/diamonds/supervised/batch_size",
         1001,
-        "recipe.segment.supervised.batch_size = 1001: must be at most the 1000 training rows",
+        "recipe.diamonds.supervised.batch_size = 1001: must be at most the 1000 training rows",
     ),
     (
         "recipe/cifar10/npair/batch_size",
@@ -407,17 +407,17 @@ WRONG = [
         "batch_size = 60000: must be at most the 56764 training rows of speech_commands",
     ),
     (
-        "recipe/segment/npair/none/fraction",
+        "recipe/diamonds/npair/none/fraction",
         0.05,
-        "recipe.segment.batch_size = 125: must be at most the 69 training rows of segment",
+        "recipe.diamonds.batch_size = 125: must be at most the 67 training rows of diamonds",
     ),
-    ("recipe/segment/batch_size", 1, "recipe.segment.batch_size = 1: must be a whole number from 2"),
+    ("recipe/diamonds/batch_size", 1, "recipe.diamonds.batch_size = 1: must be a whole number from 2"),
     (
-        "recipe/segment/groups",
+        "recipe/diamonds/groups",
         125,
         "groups 125 must divide batch_size 125 into blocks of two or more",
     ),  # BatchNorm of one row
-    ("recipe/segment/groups", 2, "groups 2 must divide batch_size 125 into blocks"),  # a last odd group
+    ("recipe/diamonds/groups", 2, "groups 2 must divide batch_size 125 into blocks"),  # a last odd group
     ("recipe/mnist/moco/imix/queue", 49, "recipe.mnist.moco.imix: queue 49 must be at least batch_size 50"),
     ("recipe/mnist/moco/imix/queue", 0, "recipe.mnist.moco.imix.queue = 0: must be a whole number from 2"),
     (
@@ -436,14 +436,14 @@ WRONG = [
     ("defaults/schedule", "step", "milestones [] go with schedule 'step'"),
     ("recipe/mnist/views", SMALL["recipe"]["spoken"]["views"], "recipe.mnist.views.probability = 0.5: unknown key"),
     (
-        "recipe/segment/encoder",
+        "recipe/diamonds/encoder",
         SMALL["recipe"]["mnist"]["encoder"],
-        "recipe.segment.encoder.depth = 10: unknown key; did you mean 'width'?; allowed: width",
+        "recipe.diamonds.encoder.depth = 10: unknown key; did you mean 'width'?; allowed: width",
     ),
     (
-        "recipe/segment/probe/copies",
+        "recipe/diamonds/probe/copies",
         3,
-        "recipe.segment.probe.copies = 3: must be 0 for segment: only images are augmented",
+        "recipe.diamonds.probe.copies = 3: must be 0 for diamonds: only images are augmented",
     ),
     (
         "data/mnist/rows/train",
@@ -459,20 +459,20 @@ WRONG = [
     ),
     ("data/cifar10/rows/test", 10_001, "data.cifar10.rows.test = 10001: must be at most the 10000 rows that there are"),
     (
-        "data/segment/rows/validation",
+        "data/diamonds/rows/validation",
         0.0001,
-        "data.segment.rows.validation = 0.0001: puts 0 of 1250 training rows aside",
+        "data.diamonds.rows.validation = 0.0001: puts 0 of 1250 training rows aside",
     ),
     (
-        "data/segment/rows/validation",
+        "data/diamonds/rows/validation",
         0.999,
-        "data.segment.rows.validation = 0.999: puts 1249 of 1250 training rows aside",
+        "data.diamonds.rows.validation = 0.999: puts 1249 of 1250 training rows aside",
     ),
     ("data/mnist/rows/validation", 1.0, "data.mnist.rows.validation = 1.0: must be a number above 0 and below 1"),
     (
-        "data/segment/rows/train",
+        "data/diamonds/rows/train",
         HUGE,
-        "data.segment.rows.train = 1000000000000000000000000000000: must be a whole number",
+        "data.diamonds.rows.train = 1000000000000000000000000000000: must be a whole number",
     ),
     ("data/covtype/rows/standardise", "test", "data.covtype.rows.standardise = 'test': must be 'train' or 'all'"),
     ("recipe/mnist/moco/none/symmetric", True, "recipe.mnist.moco.none: symmetric must be false"),
@@ -489,9 +489,9 @@ WRONG = [
     (
         "grid/mixes",
         ["none", "icutmix"],
-        "grid.mixes = ['none', 'icutmix']: CutMix cuts images; segment has tabular rows: must be none or imix",
+        "grid.mixes = ['none', 'icutmix']: CutMix cuts images; diamonds has tabular rows: must be none or imix",
     ),
-    ("grid/supervised", ["icutmix"], "grid.supervised = ['icutmix']: CutMix cuts images; segment has tabular rows"),
+    ("grid/supervised", ["icutmix"], "grid.supervised = ['icutmix']: CutMix cuts images; diamonds has tabular rows"),
     (
         "grid/augmentation",
         ["clear"],
@@ -569,10 +569,10 @@ def test_a_wrong_value_is_refused_before_any_work(folder, capsys, keys, value, w
 
 def test_transfer_needs_rows_of_one_kind(folder, capsys):
     params = copy.deepcopy(STUDY)
-    params["grid"]["datasets"] = ["mnist", "cifar10_small", "cifar100_small", "segment", "covtype_small"]
+    params["grid"]["datasets"] = ["mnist", "cifar10_small", "cifar100_small", "diamonds", "covtype_small"]
     for source, target in (
         ("mnist", "cifar10_small"),
-        ("segment", "covtype_small"),
+        ("diamonds", "covtype_small"),
         ("cifar10_small", "cifar100_small"),
     ):
         params["transfer"]["pairs"] = [{"pretrained_on": source, "probed_on": target}]
@@ -720,7 +720,7 @@ COMMANDS = [
     ("fetch", "--dataset mnits", "data/settings/mnits/source.json: is not there"),
     ("fetch", "--dataset ../x", "--dataset = '../x': must be a name"),
     ("fetch", "--dataset Mnist", "--dataset = 'Mnist': must be a name"),
-    ("fetch", "--dataset mnist --dataset segment", "--dataset is given twice; give it once"),
+    ("fetch", "--dataset mnist --dataset diamonds", "--dataset is given twice; give it once"),
     ("fetch", "--data mnist", "required: --dataset"),
     ("fetch", "mnist", "required: --dataset"),
     ("preprocess", "--dataset mnist --seed 0", "unrecognized arguments: --seed 0"),

@@ -20,25 +20,27 @@ from imix import plugins, pretraining
 from imix.domains import domain_class, training_class
 from imix.errors import UserError
 from imix.evaluation import Probe
+from imix.methods import npair
 from imix.paths import Cell
 from imix.settings import files, loading, merging, resolved, text
+from imix.views import tabular
 from tests.conftest import ROOT
 
 REAL = text.read(ROOT / "params.yaml")
 # what tests change must not change with the studies of params.yaml
 OWN = text.parse(
     """
-grid: {name: study, datasets: [mnist, segment, spoken], augmentation: [augmented, clean], methods: [npair, moco, byol],
+grid: {name: study, datasets: [mnist, diamonds, spoken], augmentation: [augmented, clean], methods: [npair, moco, byol],
   mixes: [none, imix], supervised: [none], seeds: [0, 1]}
-ablations: {run: [model_size, data_size, controls, contrast], datasets: [mnist, segment], seeds: [0]}
+ablations: {run: [model_size, data_size, controls, contrast], datasets: [mnist, diamonds], seeds: [0]}
 transfer: {pairs: []}
 projection: {rows: 1000, perplexity: 30, seed: 0}
 data:
-  segment:
-    source: {name: segment}
+  diamonds:
+    source: {name: diamonds}
     rows: {train: 1250, validation: 0.2, test: 836, seed: 0}
 recipe:
-  segment:
+  diamonds:
     encoder: {width: 0.0625}
     views: {masking: [0.2, 0.2]}
     epochs: 30
@@ -129,7 +131,7 @@ def test_the_real_file_is_valid():
 SELECTORS = ("augmented", "moco", "imix")
 # every way to nest the three, from the weakest to the strongest
 NESTED = ["", "augmented", "moco", "imix", "augmented/moco", "augmented/imix", "moco/imix", "augmented/moco/imix"]
-LAYERS = [f"{block}/{path}".rstrip("/") for block in ("defaults", "recipe/segment") for path in NESTED]
+LAYERS = [f"{block}/{path}".rstrip("/") for block in ("defaults", "recipe/diamonds") for path in NESTED]
 
 
 @pytest.mark.parametrize("number", range(len(LAYERS)))
@@ -137,21 +139,21 @@ def test_the_stronger_layer_wins(number):
     """Recipe over defaults, deeper over shallower, and at one depth mix over method over augmentation."""
     values = {f"{layer}/weight_decay": 0.01 * (place + 1) for place, layer in enumerate(LAYERS[: number + 1])}
     for order in (values.items(), reversed(values.items())):
-        found = resolve(changed(*order), "segment", "augmented", "moco", "imix")
+        found = resolve(changed(*order), "diamonds", "augmented", "moco", "imix")
         assert found.weight_decay == 0.01 * (number + 1)
     if number:
-        other = resolve(changed(*values.items()), "segment", "clean", "npair", "none").weight_decay
+        other = resolve(changed(*values.items()), "diamonds", "clean", "npair", "none").weight_decay
         assert other == (0.01 * (len(NESTED) + 1) if number >= len(NESTED) else 0.01)
 
 
 @pytest.mark.parametrize("path", ["imix/augmented/moco", "moco/imix/augmented", "imix/moco", "moco/augmented"])
 def test_selectors_nest_in_any_order(path):
-    params = changed((f"recipe/segment/{path}/weight_decay", 0.5))
-    assert resolve(params, "segment", "augmented", "moco", "imix").weight_decay == 0.5
-    assert resolve(params, "segment", "augmented", "byol", "imix").weight_decay == REAL["defaults"]["weight_decay"]
-    weaker = ("recipe/segment/moco/augmented/weight_decay", 0.4)
-    params = changed(("recipe/segment/imix/moco/weight_decay", 0.5), weaker)
-    assert resolve(params, "segment", "augmented", "moco", "imix").weight_decay == 0.5
+    params = changed((f"recipe/diamonds/{path}/weight_decay", 0.5))
+    assert resolve(params, "diamonds", "augmented", "moco", "imix").weight_decay == 0.5
+    assert resolve(params, "diamonds", "augmented", "byol", "imix").weight_decay == REAL["defaults"]["weight_decay"]
+    weaker = ("recipe/diamonds/moco/augmented/weight_decay", 0.4)
+    params = changed(("recipe/diamonds/imix/moco/weight_decay", 0.5), weaker)
+    assert resolve(params, "diamonds", "augmented", "moco", "imix").weight_decay == 0.5
 
 
 def test_blocks_merge_key_by_key_and_lists_are_replaced():
@@ -208,20 +210,20 @@ def test_a_circle_of_likes_is_refused(block):
 
 
 def test_a_key_of_another_method_is_left_out_or_refused():
-    params = changed(("recipe/segment/queue", 1000), ("recipe/segment/imix/predictor", "mlp"))
-    assert resolve(params, "segment", "augmented", "moco", "imix").queue == 1000
-    assert "queue" not in resolve(params, "segment", "augmented", "npair", "imix").model_dump()
-    assert "recipe.segment.npair.queue = 1000: unknown key" in refusal(changed(("recipe/segment/npair/queue", 1000)))
-    assert "recipe.segment.npair.imix.queue" in refusal(changed(("recipe/segment/npair/imix/queue", 1000)))
-    assert "recipe.segment.imix.npair.queue" in refusal(changed(("recipe/segment/imix/npair/queue", 1000)))
+    params = changed(("recipe/diamonds/queue", 1000), ("recipe/diamonds/imix/predictor", "mlp"))
+    assert resolve(params, "diamonds", "augmented", "moco", "imix").queue == 1000
+    assert "queue" not in resolve(params, "diamonds", "augmented", "npair", "imix").model_dump()
+    assert "recipe.diamonds.npair.queue = 1000: unknown key" in refusal(changed(("recipe/diamonds/npair/queue", 1000)))
+    assert "recipe.diamonds.npair.imix.queue" in refusal(changed(("recipe/diamonds/npair/imix/queue", 1000)))
+    assert "recipe.diamonds.imix.npair.queue" in refusal(changed(("recipe/diamonds/imix/npair/queue", 1000)))
 
 
 def test_plain_cells_have_no_alpha():
-    params = changed(("recipe/segment/alpha", 4.0))
-    assert resolve(params, "segment", "augmented", "moco", "none").alpha is None
-    assert resolve(params, "segment", "augmented", "moco", "imix").alpha == 4.0
-    line = refusal(changed(("recipe/segment/moco/none/alpha", 2.0)))
-    assert "recipe.segment.moco.none.alpha = 2.0: unknown key" in line
+    params = changed(("recipe/diamonds/alpha", 4.0))
+    assert resolve(params, "diamonds", "augmented", "moco", "none").alpha is None
+    assert resolve(params, "diamonds", "augmented", "moco", "imix").alpha == 4.0
+    line = refusal(changed(("recipe/diamonds/moco/none/alpha", 2.0)))
+    assert "recipe.diamonds.moco.none.alpha = 2.0: unknown key" in line
 
 
 @pytest.mark.parametrize(
@@ -233,7 +235,7 @@ def test_plain_cells_have_no_alpha():
             15_122,
             "recipe.covtype.npair.imix.batch_size = 15122: must be at most",
         ),
-        ("recipe/segment/moco/queue", 124, "recipe.segment.moco: queue 124 must be at least batch_size 125"),
+        ("recipe/diamonds/moco/queue", 124, "recipe.diamonds.moco: queue 124 must be at least batch_size 125"),
         (
             "recipe/cifar10/clean/warmup_epochs",
             1000,
@@ -265,18 +267,19 @@ def test_naming_data_sets_is_enough(tmp_path, monkeypatch, capsys):
 
 
 def test_an_ablation_may_have_data_sets_of_its_own():
-    params = loading.check(changed(("ablation/contrast/datasets", ["segment", "cifar10"])))
-    assert merging.ablation_datasets(params, "contrast") == ["segment"]  # cifar10 is not in the grid
-    assert merging.ablation_datasets(params, "controls") == ["mnist", "segment"]
+    params = loading.check(changed(("ablation/contrast/datasets", ["diamonds", "cifar10"])))
+    assert merging.ablation_datasets(params, "contrast") == ["diamonds"]  # cifar10 is not in the grid
+    assert merging.ablation_datasets(params, "controls") == ["mnist", "diamonds"]
     written = resolved.resolved(params)
-    for dataset, count in (("mnist", 0), ("segment", 4), ("spoken", 0)):
+    for dataset, count in (("mnist", 0), ("diamonds", 4), ("spoken", 0)):
         assert len(written[Path("ablations", "contrast", f"{dataset}.json")]["variants"]) == count
 
 
 def test_an_ablation_changes_what_it_says_and_nothing_else():
     params = loading.check(STUDY)
-    found = {(value, cell.mix): settings for cell, value, settings in merging.variants(params, "model_size", "segment")}
-    plain = merging.resolve(params, Cell("segment", "augmented", "npair", "none"))
+    variants = merging.variants(params, "model_size", "diamonds")
+    found = {(value, cell.mix): settings for cell, value, settings in variants}
+    plain = merging.resolve(params, Cell("diamonds", "augmented", "npair", "none"))
     assert found["unchanged", "none"] == plain and found["double", "none"].encoder.width == 2 * plain.encoder.width
     assert found["double", "none"].model_copy(update={"encoder": plain.encoder}) == plain
     digits = {value: settings for _, value, settings in merging.variants(params, "data_size", "mnist")}
@@ -285,7 +288,7 @@ def test_an_ablation_changes_what_it_says_and_nothing_else():
     assert digits["fifth_steps"].fraction == 0.2
     longer = {value: settings for _, value, settings in merging.variants(params, "training_length", "speech_commands")}
     assert (longer["unchanged"].milestones, longer["quadruple"].milestones) == ([300, 400], [1200, 1600])
-    found = {value: s for cell, value, s in merging.variants(params, "augmentation", "segment") if cell.mix == "imix"}
+    found = {value: s for cell, value, s in merging.variants(params, "augmentation", "diamonds") if cell.mix == "imix"}
     of_views = [(found[value].augmentation, found[value].inputmix) for value in ("unchanged", "none", "inputmix")]
     assert of_views == [("augmented", 0), ("clean", 0), ("clean", 2)]
 
@@ -426,7 +429,7 @@ def test_dvc_writes_the_file_as_it_is(tmp_path):
     copied = shutil.copy(ROOT / "params.yaml", tmp_path)
     apply_overrides(copied, ["grid.name=embedded"])
     assert Path(copied).read_bytes() == (ROOT / "params.yaml").read_bytes()
-    assert len(Path(copied).read_text().splitlines()) <= 430
+    assert len(Path(copied).read_text().splitlines()) <= 400
 
 
 @pytest.mark.parametrize(
@@ -473,7 +476,7 @@ def leaves(block, path=()):
     return [leaf for key, value in block.items() for leaf in leaves(value, (*path, key))]
 
 
-KEPT = ("mnist", "segment", "spoken", "cifar10_small", "cifar10", "covtype")
+KEPT = ("mnist", "diamonds", "spoken", "cifar10_small", "cifar10", "covtype")
 SMALL = copy.deepcopy(STUDY)  # checked in a third of the time
 for each in ("data", "recipe"):
     SMALL[each] = {name: block for name, block in SMALL[each].items() if name in KEPT}
@@ -563,7 +566,7 @@ def test_whatever_is_changed_is_harmless_or_refused_in_one_line(path, cut, value
 
 @hypothesis.settings(max_examples=200, deadline=None, derandomize=True)
 @hypothesis.given(
-    strategies.sampled_from(["defaults", "recipe/mnist", "recipe/segment", "recipe/cifar10_small"]),
+    strategies.sampled_from(["defaults", "recipe/mnist", "recipe/diamonds", "recipe/cifar10_small"]),
     strategies.lists(strategies.sampled_from(["augmented", "clean", "moco", "byol", "none", "imix"]), max_size=3),
     strategies.sampled_from(
         [
@@ -689,7 +692,7 @@ def package(tmp_path):
         ("grid/methods", ["npair", "arc"]),
         ("defaults/arc", {"projection": "mlpbn", "margin": 0.1}),
         ("data/blobs", BLOBS),
-        ("recipe/blobs", STUDY["recipe"]["segment"] | own),
+        ("recipe/blobs", STUDY["recipe"]["diamonds"] | own),
     )
     (tmp_path / "params.yaml").write_text(json.dumps(params))
     return tmp_path
@@ -739,11 +742,11 @@ def test_a_source_of_no_domain_is_refused(monkeypatch):
 
 
 def test_an_encoder_of_one_feature_is_refused():
-    for path in ("recipe/segment/encoder/width", "recipe/segment/moco/imix/encoder/width"):
+    for path in ("recipe/diamonds/encoder/width", "recipe/diamonds/moco/imix/encoder/width"):
         line = refusal(changed((path, 0.0001)))
         where = path.removesuffix("/width").replace("/", ".")
         assert f"{where} = {{'width': 0.0001}}: makes 1 feature" in line and "must make 2 or more" in line
-    loading.check(changed(("recipe/segment/encoder/width", 0.001), ("ablations/run", [])))
+    loading.check(changed(("recipe/diamonds/encoder/width", 0.001), ("ablations/run", [])))
 
 
 def test_settings_files_are_read_back(tmp_path, monkeypatch):
@@ -762,3 +765,29 @@ def test_all_modules_declare_what_they_must():
     for package in plugins.DECLARED:
         for name in plugins.names(package):
             plugins.find(package, name)
+
+
+def test_a_new_field_with_a_default_breaks_no_old_study(monkeypatch):
+    """Neither params.yaml, nor a cell's file of settings, nor an encoder's header has the field."""
+    old = loading.load()
+    cell = merging.resolve(old, Cell("diamonds", "clean", "npair", "imix")).model_dump()
+    domain = {"kind": "tabular", "encoder": cell["encoder"], "views": cell["views"]}
+
+    class Method(npair.Settings):
+        novelty: float = 0.5
+
+    class Encoder(tabular.Encoder.Settings):
+        novelty: float = 0.5
+
+    monkeypatch.setattr(npair, "Settings", Method)
+    monkeypatch.setattr(tabular.Encoder, "Settings", Encoder)
+    for cached in (domain_class, training_class):
+        cached.cache_clear()
+    try:
+        now = merging.resolve(loading.load(), Cell("diamonds", "clean", "npair", "imix"))
+        assert now.novelty == now.encoder.novelty == 0.5
+        again = training_class("npair", "tabular").model_validate(cell)
+        assert again == now and domain_class("tabular").model_validate(domain).encoder.novelty == 0.5
+    finally:
+        for cached in (domain_class, training_class):
+            cached.cache_clear()

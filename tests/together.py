@@ -14,8 +14,8 @@ from pathlib import Path
 from tests import clones
 
 GRID = {"methods": ["npair", "moco"], "mixes": ["imix"], "seeds": [0, 1, 2]}
-NPAIR, MOCO = (["dvc", "--wait-for-lock", "repro", "-s", f"pretrain@segment-clean-{m}-imix"] for m in GRID["methods"])
-BESIDE = ["dvc", "--wait-for-lock", "exp", "run", "--force", "evaluate@segment-clean-moco-imix"]
+NPAIR, MOCO = (["dvc", "--wait-for-lock", "repro", "-s", f"pretrain@diamonds-clean-{m}-imix"] for m in GRID["methods"])
+BESIDE = ["dvc", "--wait-for-lock", "exp", "run", "--force", "evaluate@diamonds-clean-moco-imix"]
 WORKERS = {"IMIX_WORKERS": "3"}
 
 
@@ -43,7 +43,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         one, two = (clones.clone(Path(temporary, name), 20, GRID) for name in ("one", "two"))
         clones.run(one, "dvc", "repro", IMIX_WORKERS="1")
-        clones.run(two, "dvc", "repro", "preprocess@segment")
+        clones.run(two, "dvc", "repro", "preprocess@diamonds")
         for commands in ((NPAIR, MOCO), ([*NPAIR, "-f"], [*NPAIR, "-f"]), ([*NPAIR, "-f"], BESIDE)):
             print("at once:")
             at_once(two, *commands)

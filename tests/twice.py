@@ -14,7 +14,7 @@ from pathlib import Path
 from tests import clones
 
 GRID = {"augmentation": ["augmented"], "methods": ["moco"], "seeds": [0, 1]}
-CHANGES = {"ablations": {"run": ["controls"], "datasets": ["segment"]}}
+CHANGES = {"ablations": {"run": ["controls"], "datasets": ["diamonds"]}}
 
 
 def main() -> None:

@@ -88,7 +88,7 @@ def read(source: Source, rows: Rows, folder: Path) -> Splits:
         raise UserError(f"{path}: not the table of diamonds ({' '.join(str(error).split())})") from None
     for name, allowed in {"cut": CLASSES, **FLAGS}.items():
         if unknown := set(words[name]) - set(allowed):
-            raise UserError(f"{path}: {name} {min(unknown)!r}; must be one of {', '.join(allowed)}")
+            raise UserError(f"{path}: {name} {min(map(str, unknown))!r}; must be one of {', '.join(allowed)}")
     labels = np.array([CLASSES.index(cut) for cut in words["cut"]], np.int64)
     flags = [(words[name][:, None] == np.array(values)).astype(np.float32) for name, values in FLAGS.items()]
     inputs, split_labels = carve(np.concatenate([numbers, *flags], axis=1), labels, rows, folder)
