@@ -17,11 +17,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from imix import __main__ as command_line
 from imix import domains, evaluation, identity, jobs, paths, plugins, pretraining, sources, store
+from imix.commands import explain
 from imix.commands import plan as command
 from imix.console import plain
 from imix.errors import UserError
 from imix.paths import Cell
-from imix.planning import costs, done, explaining, study, timing
+from imix.planning import costs, done, study, timing
 from imix.progress import silent
 from imix.settings import loading, merging, overrides, resolved
 from tests.conftest import ROOT
@@ -49,7 +50,7 @@ def load(folder, *changes):
 
 
 def plan(params, rate=1e13, recorded=None):
-    return study.Prices(params, resolved.resolved(params), CPU, rate, recorded).jobs()
+    return study.priced(params, resolved.resolved(params), CPU, rate, recorded)
 
 
 def counted(params, cell, **changes):
@@ -127,7 +128,7 @@ def test_bfloat16_groups_and_both_directions(default):
 def test_what_changes_no_operation_is_counted_once(default, monkeypatch):
     cell = Cell("segment", "augmented", "npair", "none")
     *_, first, _ = counted(default, cell)
-    monkeypatch.setattr(costs, "_step", None)
+    monkeypatch.setattr(costs, "counted", None)
     assert counted(default, cell._replace(mix="imix"), epochs=9, learning_rate=0.1)[3] == first
     with pytest.raises(TypeError):
         counted(default, cell, batch_size=44)
@@ -320,13 +321,18 @@ def test_reasons_name_what_has_changed(repository, tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text("a: 1\n")
     record = done.Recorded(tmp_path, files)
     names = [record.makers[output.as_posix()].name for output in OUTPUTS]
-    assert explaining.reasons(names[1], record, files) == []
-    assert explaining.reasons(names[3], record, files) == [
+    assert list(explain.stale(names[1], record, files)) == []
+    assert list(explain.stale(names[3], record, files)) == [
         'evaluate.json: settings was "evaluate", is nothing',
         "evaluate.json: ema was nothing, is 2",
     ]
+    (tmp_path / "later").mkdir()
+    shutil.copy(tmp_path / "params.yaml", tmp_path / "later")
+    files[Path("x", "cell.json")] = {"settings": "other"}
+    record = done.Recorded(tmp_path / "later", files)
+    assert list(explain.stale(names[3], record, files))[-1] == f"data/encoders/x: {names[2]} before it"
     with pytest.raises(UserError, match=r"no stage 'cel'.*`dvc stage list` has all"):
-        explaining.reasons("cel", record, files)
+        list(explain.stale("cel", record, files))
 
 
 def left(tmp_path, changes=None, params="a: 1\n"):
@@ -337,7 +343,7 @@ def left(tmp_path, changes=None, params="a: 1\n"):
     folder.mkdir()
     (folder / "params.yaml").write_text(params)
     record = done.Recorded(folder, files | {Path("x", f"{k}.json"): v for k, v in (changes or {}).items()})
-    return [output for output in OUTPUTS if not record.done(output)]
+    return [output for output in OUTPUTS if not record.done(output.as_posix())]
 
 
 def test_what_dvc_has_is_done(repository, tmp_path, monkeypatch):
@@ -502,9 +508,8 @@ def test_the_weights_of_a_timed_training_stay(default, monkeypatch):
 
 
 def job(group, output, seconds, trains=True, **more):
-    return study.Job(
-        Cell("x", "augmented", "npair", "none"), {}, "", 0, group, Path(output), "x", trains, seconds=seconds, **more
-    )
+    cell = Cell("x", "augmented", "npair", "none")
+    return study.Job(group, Path(output), "x", trains, cell, {}, "", 0, seconds=seconds, **more)
 
 
 def test_the_table_adds_up():

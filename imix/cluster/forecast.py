@@ -81,9 +81,8 @@ def seconds(rate: float | None) -> dict[str, float]:
     from imix.settings import loading, resolved
 
     params = loading.load()
-    prices = study.Prices(params, resolved.resolved(params), runtime.configure(), rate, None)
     found: Counter[str] = Counter()
-    for job in prices.jobs():
+    for job in study.priced(params, resolved.resolved(params), runtime.configure(), rate, None):
         found[job.output.as_posix()] += 0.0 if job.done else job.seconds
     return dict(found)
 

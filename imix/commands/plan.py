@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
         params = changed(Path(folder), args.S)
         files = resolved.resolved(params)
         record = recorded(Path(folder), files)
-        jobs = study.Prices(params, files, device, args.rate, record).jobs()
+        jobs = study.priced(params, files, device, args.rate, record)
     workers = 1 if args.rate else runtime.workers()
     show_table(HEADS, rows(jobs, workers, start, args.cells), total=True)
     if args.memory:

@@ -4,10 +4,11 @@ Networks run on torch's meta device, which computes nothing: counting takes mome
 multiplication and an addition are two operations. Views and element-wise work are not counted.
 """
 
+import json
 import math
 from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,6 @@ from imix.sources import Form
 # settings that change no operation of a step; of these, the second line's may change its time
 FREE = {"epochs", "learning_rate", "warmup_epochs", "schedule", "milestones", "knn_every", "fraction", "alpha"}
 TIMED = {"augmentation", "mix", "views", "inputmix", "shared_lam", "mix_inputs", "mix_depth", "mix_labels", "compile"}
-_steps: dict[tuple[Any, ...], tuple[float, float]] = {}
 
 
 class Encoding(NamedTuple):
@@ -35,8 +35,8 @@ class Encoding(NamedTuple):
     weights: float = 0.0  # bytes of parameters and BatchNorm statistics
 
 
-def counted(network: nn.Module, loss: Callable[[], Tensor]) -> tuple[float, float]:
-    """Return the operations of ``loss`` and its backward pass, and the bytes that are kept for the latter."""
+def counted(network: nn.Module, loss: Callable[[], Tensor]) -> tuple[float, float, float]:
+    """Return the operations of ``loss`` alone and with its backward pass, and the bytes kept for the latter."""
     own = {id(z.untyped_storage()): z.untyped_storage() for z in (*network.parameters(), *network.buffers())}
     kept: dict[int, torch.UntypedStorage] = {}  # an id is unique while its storage is referenced
 
@@ -45,8 +45,10 @@ def counted(network: nn.Module, loss: Callable[[], Tensor]) -> tuple[float, floa
         return tensor
 
     with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(note, lambda z: z):
-        loss().backward()
-    return counter.get_total_flops(), sum(storage.nbytes() for key, storage in kept.items() if key not in own)
+        result = loss()
+        forward = counter.get_total_flops()
+        result.backward()
+    return forward, counter.get_total_flops(), sum(one.nbytes() for key, one in kept.items() if key not in own)
 
 
 def size(network: nn.Module) -> int:
@@ -68,10 +70,8 @@ def encoding(kind: str, settings: Strict, shape: tuple[int, ...], groups: tuple[
     weights = size(network)
     if half:  # autocast does nothing on the meta device
         network, rows = network.bfloat16(), rows.bfloat16()
-    both, kept = counted(network, lambda: network(rows).sum())
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(rows)
-    return Encoding(network.features, counter.get_total_flops() / 2, both / 2, kept / 2, weights)
+    forward, both, kept = counted(network, lambda: network(rows).sum())
+    return Encoding(network.features, forward / 2, both / 2, kept / 2, weights)
 
 
 class Stub(nn.Module):
@@ -92,19 +92,18 @@ class Stub(nn.Module):
 
 def step(method: str, settings: base.Settings, encoder: Encoding, classes: int) -> tuple[float, float]:
     """Return operations and bytes of one step: weights, gradients, momentum, and what the backward pass needs."""
-    key = method, encoder, classes, settings.model_dump_json(exclude=FREE | TIMED)
-    if key not in _steps:
-        _steps[key] = _step(method, settings, encoder, classes)
-    return _steps[key]
+    return _step(method, settings.model_dump_json(exclude=FREE | TIMED), encoder, classes)
 
 
-def _step(method: str, settings: base.Settings, encoder: Encoding, classes: int) -> tuple[float, float]:
+@cache
+def _step(method: str, needed: str, encoder: Encoding, classes: int) -> tuple[float, float]:
+    settings = plugins.find("methods", method).Settings.model_construct(**json.loads(needed))
     passed, batch = {True: 0, False: 0}, settings.batch_size
     with torch.device("meta"):
         network = plugins.find("methods", method).Method(Stub(encoder.features, passed), settings, classes)
         keys = torch.zeros(batch, dtype=torch.int64) if network.supervised else torch.empty(batch, 1)
         anchors, own = torch.empty(batch, 1), torch.arange(batch)
-    operations, kept = counted(network, lambda: network(anchors, keys, torch.Generator())(own).mean())
+    _, operations, kept = counted(network, lambda: network(anchors, keys, torch.Generator())(own).mean())
     encoders = sum(isinstance(module, Stub) for module in network.modules())  # a key encoder is another one
     weights = size(network) + encoders * encoder.weights
     weights += 2 * (encoder.weights + sum(p.nbytes for p in network.parameters() if p.requires_grad))
