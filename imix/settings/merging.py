@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any, NamedTuple, get_args
 
 import torch
+from pydantic import create_model
 
 from imix import domains, plugins
 from imix.errors import UserError
@@ -26,7 +27,7 @@ from imix.own import OwnSource, signature
 from imix.paths import Cell
 from imix.scaling import scaled_to
 from imix.schema import Strict, entry, shown, validated
-from imix.settings.study import Ablation, Params
+from imix.settings.study import Params
 from imix.sources import Form
 
 PARAMS = Path("params.yaml")
@@ -195,10 +196,14 @@ def _block(settings: Block, key: str, where: str) -> Block:
     return settings[key]
 
 
+def _layers(params: Params, dataset: str) -> list[tuple[str, Block]]:
+    return [("defaults", params.defaults), *expanded(params.recipe, dataset, "recipe")]
+
+
 def layered(params: Params, cell: Cell) -> Merged:
     """Return the layers of one cell merged, as params.yaml has them, with the layer that each key came from."""
     merged = Merged()
-    for layer, block in [("defaults", params.defaults), *expanded(params.recipe, cell.dataset, "recipe")]:
+    for layer, block in _layers(params, cell.dataset):
         for name, part in selected(block, cell, layer):
             merged.add({key: value for key, value in part.items() if key != "probe"}, name)
     return merged
@@ -291,20 +296,23 @@ def evaluation(params: Params, dataset: str) -> Block:
         UserError: naming the key, the value and what is allowed.
     """
     merged, found = Merged(), data(params, dataset)
-    for name, block in [("defaults", params.defaults), *expanded(params.recipe, dataset, "recipe")]:
+    for name, block in _layers(params, dataset):
         merged.add({key: block[key] for key in ("encoder", "views", "probe") if key in block}, name)
     kind, whole = found.module.KIND, f"recipe.{dataset}"
-    settings = merged.settings | {"kind": kind}
-    probe_origin = {key.removeprefix("probe."): f"{name}.probe" for key, name in merged.origin.items()}
-    layer = merged.origin.get("probe", whole)
-    probe = validated(Probe, settings.pop("probe", {}), str(PARAMS), probe_origin, f"{layer}.probe")
-    domain = validated(domains.domain_class(kind), settings, str(PARAMS), merged.origin, whole)
+    settings = {"kind": kind, "probe": {}} | merged.settings
+    checked = validated(_evaluation_class(kind), settings, str(PARAMS), merged.origin, whole)
     if dataset in params.grid.datasets:
-        _check_encoder(found, domain.encoder, merged.origin, whole)
-    if probe.copies and kind != "image":
-        where = f"{probe_origin.get('copies', f'{layer}.probe')}.copies = {probe.copies}"
+        _check_encoder(found, checked.encoder, merged.origin, whole)
+    if checked.probe.copies and kind != "image":
+        layer = merged.origin.get("probe.copies", merged.origin["probe"])
+        where = f"{layer}.probe.copies = {checked.probe.copies}"
         raise UserError(f"{PARAMS}: {where}: must be 0 for {dataset}: only images are augmented")
-    return domain.model_dump() | {"probe": probe.model_dump()}
+    return checked.model_dump()
+
+
+@cache
+def _evaluation_class(kind: str) -> Any:
+    return create_model(f"{kind} evaluation", __base__=domains.domain_class(kind), probe=(Probe, ...))
 
 
 def ablation_datasets(params: Params, name: str) -> list[str]:
@@ -325,19 +333,19 @@ def variants(params: Params, name: str, dataset: str) -> list[tuple[Cell, str, S
     check_mixes(params, dataset, ablation.mixes, f"ablation.{name}.mixes")
     cells = [Cell(dataset, *rest) for rest in product(ablation.augmentation, ablation.methods, ablation.mixes)]
     return [
-        (cell, value, _varied(params, cell, f"ablation.{name}.values.{value}", ablation))
-        for value in ablation.values
+        (cell, value, _varied(params, cell, change, f"ablation.{name}.values.{value}"))
+        for value, change in ablation.values.items()
         for cell in cells
     ]
 
 
-def _varied(params: Params, cell: Cell, where: str, ablation: Ablation) -> Settings:
-    """Return the settings of a cell with one value of an ablation, ``where``'s last part."""
-    change = dict(ablation.values[where.rpartition(".")[2]])
-    augmentation = change.pop("augmentation", cell.augmentation)
+def _varied(params: Params, cell: Cell, change: Block, where: str) -> Settings:
+    """Return the settings of a cell with a change that an ablation makes; ``where`` names it."""
+    augmentation = change.get("augmentation", cell.augmentation)
     if augmentation not in get_args(Augmentation):
         raise UserError(f"{PARAMS}: {where}.augmentation = {shown(augmentation)}: must be augmented or clean")
+    others = {key: value for key, value in change.items() if key != "augmentation"}
     try:
-        return resolve(params, cell._replace(augmentation=augmentation), (where, change))
+        return resolve(params, cell._replace(augmentation=augmentation), (where, others))
     except UserError as error:  # which may name a key that does not fit what is changed
         raise UserError(str(error) if where in str(error) else f"{error} (with {where})") from None

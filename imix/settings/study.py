@@ -1,5 +1,6 @@
 """What is asked: the grid, transfers, projections and ablations; and the whole of params.yaml."""
 
+from itertools import product
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -39,22 +40,11 @@ class Grid(Strict):
 
     def cells(self) -> list[Cell]:
         """Return the cells of contrastive training."""
-        return [
-            Cell(dataset, augmentation, method, mix)
-            for dataset in self.datasets
-            for augmentation in self.augmentation
-            for method in self.methods
-            for mix in self.mixes
-        ]
+        return [Cell(*one) for one in product(self.datasets, self.augmentation, self.methods, self.mixes)]
 
     def supervised_cells(self) -> list[Cell]:
         """Return the cells of training with labels."""
-        return [
-            Cell(dataset, augmentation, SUPERVISED, mix)
-            for dataset in self.datasets
-            for augmentation in self.augmentation
-            for mix in self.supervised
-        ]
+        return [Cell(*one) for one in product(self.datasets, self.augmentation, [SUPERVISED], self.supervised)]
 
 
 class Ablation(Strict):
