@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 from imix.errors import UserError
 from imix.files import replacing
 from imix.files import sha256 as file_sha256
-from imix.schema import Name, Seed, Share, Strict
+from imix.schema import Name, ProperFraction, Seed, Strict
 from imix.sources import FEWEST, SPLITS, Form, stratified
 
 OWN = Path("own")
@@ -42,8 +42,8 @@ class OwnSource(Strict):
 class OwnRows(Strict):
     """How rows are split. Shares are of all rows (test) and of the other rows (validation)."""
 
-    validation: Share = 0.2
-    test: Share = 0.2
+    validation: ProperFraction = 0.2
+    test: ProperFraction = 0.2
     seed: Seed = 0
 
 

@@ -20,7 +20,7 @@ from imix import archives, plugins
 from imix.archives import Checksum
 from imix.errors import UserError
 from imix.files import replacing, sha256, write_bytes, write_json
-from imix.schema import Count, Seed, Share, Strict
+from imix.schema import Count, ProperFraction, Seed, Strict
 
 SPLITS = ("train", "validation", "test")
 CHECKSUMS = "checksums.json"  # of the raw files
@@ -31,7 +31,7 @@ class DrawnRows(Strict):
     """A seeded, stratified choice of rows out of one table."""
 
     train: Count  # validation rows included
-    validation: Share  # share of the training rows that choices are made on
+    validation: ProperFraction  # share of the training rows that choices are made on
     test: Count
     seed: Seed
 
@@ -40,7 +40,7 @@ class PartRows(Strict):
     """A seeded, stratified choice out of the source's own training and test rows."""
 
     train: Count | None  # validation rows included; null for all
-    validation: Share  # share of the training rows that choices are made on
+    validation: ProperFraction  # share of the training rows that choices are made on
     test: Count | None
     seed: Seed
 

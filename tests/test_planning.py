@@ -58,7 +58,7 @@ def counted(params, cell, **changes):
     settings, found = merging.resolve(params, cell).model_copy(update=changes), merging.data(params, cell.dataset)
     form, kind, half = found.form, found.module.KIND, settings.precision == "bfloat16"
     encoder = costs.encoding(kind, settings.encoder, form.shape, form.column_groups, half)
-    return settings, form, encoder, *costs.step(cell.method, settings, encoder, form.classes)
+    return settings, form, encoder, *costs.step_cost(cell.method, settings, encoder, form.classes)
 
 
 def convolutions(width, side, stride):
@@ -136,7 +136,7 @@ def test_what_changes_no_operation_is_counted_once(default, monkeypatch):
 
 @pytest.mark.parametrize("carved", [True, False])
 def test_operations_of_a_real_evaluation(default, carved):
-    found, settings = merging.data(default, "segment"), merging.evaluation(default, "segment")
+    found, settings = merging.data(default, "segment"), merging.evaluation_settings(default, "segment")
     domain = domains.domain_class("tabular").model_validate({k: settings[k] for k in domains.Domain.model_fields})
     probe = evaluation.Probe.model_validate(settings["probe"]).model_copy(update={"epochs": 3, "milestones": []})
     form = found.form._replace(train=150 if carved else 100, validation=50, test=300, carved=carved)
@@ -153,7 +153,7 @@ def test_operations_of_a_real_evaluation(default, carved):
     with FlopCounterMode(display=False) as counter:
         evaluation.evaluate(encoder, rows, domain.views, probe, 0)
     coded = costs.encoding("tabular", domain.encoder, form.shape, form.column_groups, False)
-    operations, memory = costs.evaluation(coded, form, probe)
+    operations, memory = costs.evaluation_cost(coded, form, probe)
     # the counter leaves out products in place, which the probes' gradients are; the plan, the Fréchet distance
     sizes = [form.fit, 7 * 1, 7 * 2] + [form.train] * carved  # of each of the 7 classes, 1 % and 10 % of 14 or 15
     gradient = 2 * (coded.features + 1) * form.classes * len(probe.rates) * probe.epochs * sum(sizes)
@@ -171,7 +171,7 @@ def test_planned_steps_are_those_of_a_real_training(default, method, fraction, m
     training, steps = pretraining.Training(rows, method, settings, 0), []
     monkeypatch.setattr(training.optimiser, "step", lambda inner=training.optimiser.step: steps.append(1) or inner())
     pretraining.run(training, "test")
-    planned, *_ = study.training(method, settings, merging.data(default, "segment"), encoder, (operations, memory))
+    planned, *_ = study.training_cost(method, settings, merging.data(default, "segment"), encoder, (operations, memory))
     assert planned == len(steps) == training.steps * 3
 
 
@@ -518,13 +518,13 @@ def test_the_table_adds_up():
         job("pretrain", "a", 7200, steps=1000, operations=2e15, memory=3e9),
         job("evaluate", "b", 90, trains=False, operations=1e15, memory=5e9),
     ]
-    lines = plain(command.HEADS, command.rows(found, 1, 2.0)).splitlines()
+    lines = plain(command.HEADS, command.lines(found, 1, 2.0)).splitlines()
     assert len({len(line) for line in lines}) == 1
     _, training, evaluating, total = (" ".join(line.split()) for line in lines)
     assert training == "pretrain 1 of 1 1 of 2 1,000 2 3.00 2.0 h 4.0 h"
     assert evaluating == "evaluate 1 of 1 - - 1 5.00 92 s 92 s"
     assert total == "total 2 of 2 1 of 2 1,000 3 5.00 2.0 h 4.0 h"
-    assert len(command.rows(found, 1, 2.0, cells=True)) == 5
+    assert len(command.lines(found, 1, 2.0, cells=True)) == 5
     assert command.fits(found, 6e9) == "Each process of what is left fits into 6 GB.\n"
     assert command.fits(found, 4e9) == "Does not fit into 4 GB: b (5.0 GB).\n"
 

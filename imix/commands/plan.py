@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
         record = recorded(Path(folder), files)
         jobs = study.priced(params, files, device, args.rate, record)
     workers = 1 if args.rate else runtime.workers()
-    show_table(HEADS, rows(jobs, workers, start, args.cells), total=True)
+    show_table(HEADS, lines(jobs, workers, start, args.cells), total=True)
     if args.memory:
         print(fits(jobs, args.memory * 1e9))
     print(_note(args.rate, device, workers, record))
@@ -102,7 +102,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:,.1f} h" if seconds < 100 * 3600 else f"{seconds / 3600:,.0f} h"
 
 
-def rows(jobs: Sequence["Job"], workers: int, start: float, cells: bool = False) -> list[list[str]]:
+def lines(jobs: Sequence["Job"], workers: int, start: float, cells: bool = False) -> list[list[str]]:
     """Return a row per group of stages, with ``cells`` one per stage, and one of the whole."""
     found = []
     for group in dict.fromkeys(job.group for job in jobs):

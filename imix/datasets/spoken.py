@@ -53,7 +53,7 @@ class Source(Strict):
 class Rows(Strict):
     """The splits are the voices'."""
 
-    silence: Below  # share of all-zero clips among training and validation rows; none in test
+    silence: BelowOne  # share of all-zero clips among training and validation rows; none in test
 
 
 class Utterance(NamedTuple):

@@ -90,13 +90,13 @@ class Stub(nn.Module):
         return torch.empty(len(rows), self.features, device="meta", requires_grad=torch.is_grad_enabled())
 
 
-def step(method: str, settings: base.Settings, encoder: Encoding, classes: int) -> tuple[float, float]:
+def step_cost(method: str, settings: base.Settings, encoder: Encoding, classes: int) -> tuple[float, float]:
     """Return operations and bytes of one step: weights, gradients, momentum, and what the backward pass needs."""
-    return _step(method, settings.model_dump_json(exclude=FREE | TIMED), encoder, classes)
+    return _step_cost(method, settings.model_dump_json(exclude=FREE | TIMED), encoder, classes)
 
 
 @cache
-def _step(method: str, needed: str, encoder: Encoding, classes: int) -> tuple[float, float]:
+def _step_cost(method: str, needed: str, encoder: Encoding, classes: int) -> tuple[float, float]:
     settings = plugins.find("methods", method).Settings.model_construct(**json.loads(needed))
     passed, batch = {True: 0, False: 0}, settings.batch_size
     with torch.device("meta"):
@@ -112,7 +112,7 @@ def _step(method: str, needed: str, encoder: Encoding, classes: int) -> tuple[fl
     return directions * operations, weights + directions * (kept + passed[True] * encoder.kept)
 
 
-def evaluation(encoder: Encoding, form: Form, probe: Probe) -> tuple[float, float]:
+def evaluation_cost(encoder: Encoding, form: Form, probe: Probe) -> tuple[float, float]:
     """Return operations of features, probes and neighbours, and bytes of features: `imix.evaluation.evaluate`."""
     stored = form.train * (1 + probe.copies) + (0 if form.carved else form.validation) + form.test
     few = [form.classes * math.ceil(form.fit / form.classes * share) for share in FEW_LABELS.values()]

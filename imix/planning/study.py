@@ -51,7 +51,7 @@ def priced(
     """
     known = {name: data(params, name) for name in params.grid.datasets}
     probes = {name: Probe.model_validate(files[Path(name, "evaluate.json")]["settings"]["probe"]) for name in known}
-    rows = {name: _rows(name, recorded) for name in known}
+    rows = {name: _rows_sha256(name, recorded) for name in known}
     found, seen, left = [], set(), set()
     for places, trainings in _stages(params, files):
         for job in (Job(*place, *training) for place in places for training in trainings):
@@ -88,7 +88,7 @@ def _stages(params: Params, files: dict[Path, Block]) -> Iterator[tuple[list[Pla
             yield [("ablate", output, name, True), ("ablate", output, name, False)], found
 
 
-def _rows(dataset: str, recorded: Recorded | None) -> str:
+def _rows_sha256(dataset: str, recorded: Recorded | None) -> str:
     """Return the SHA-256 of a data set's rows; its name where they are missing or have to be made again."""
     card = paths.tensors(dataset) / "card.json"
     there = card.exists() and (recorded is None or recorded.done(card.parent.as_posix()))
@@ -102,18 +102,18 @@ def _priced(job: Job, known: dict[str, Data], probe: Probe, device: torch.device
     settings = domains.training_class(method, kind).model_validate(job.settings)
     half = settings.precision == "bfloat16"
     encoder = costs.encoding(kind, settings.encoder, found.form.shape, found.form.column_groups, half)
-    step = costs.step(method, settings, encoder, found.form.classes)
+    step = costs.step_cost(method, settings, encoder, found.form.classes)
     rate = rate or timing.rate(kind, method, settings, found.form, step[0], device)
     if job.trains:
-        steps, operations, memory = training(method, settings, found, encoder, step)
+        steps, operations, memory = training_cost(method, settings, found, encoder, step)
     else:
         encoder = costs.Encoding(math.prod(form.shape)) if job.code == "raw" else encoder
-        steps, (operations, memory) = 0, costs.evaluation(encoder, form, probe)
+        steps, (operations, memory) = 0, costs.evaluation_cost(encoder, form, probe)
     memory += (form.fit + form.validation + form.test) * math.prod(form.shape) * np.dtype(form.dtype).itemsize
     return job._replace(steps=steps, operations=operations, memory=memory, seconds=operations / rate)
 
 
-def training(
+def training_cost(
     method: str, settings: Settings, found: Data, encoder: costs.Encoding, step: tuple[float, float]
 ) -> tuple[int, float, float]:
     """Return steps, operations and bytes of a training, its kNN included, from those of one ``step``."""

@@ -15,7 +15,7 @@ from imix.reporting.plots import LINES, MARKERS, colours, draw_curves, titled
 from imix.reporting.results import METRICS, read_csv, read_json, required
 from imix.reporting.statistics import Spread, spread
 from imix.reporting.tables import Table, interval, plus_minus, torch_note
-from imix.reporting.titles import cell_title, seeds, trained_with
+from imix.reporting.titles import cell_title, seeds_text, trained_with
 
 NOWHERE = "none of its data sets is in the grid"
 UNCHANGED = "unchanged"  # the value of cells with the settings of the grid
@@ -334,7 +334,7 @@ def page(asked: Asked, table: pd.DataFrame) -> str:
     for (dataset, augmentation), chosen in split(table).items():
         title = titled(dataset, augmentation, asked.augmentation)
         text = "\n".join(filter(None, [accuracy_table(chosen, asked.axis), answer(chosen)]))
-        parts.append(f"## {title}, {seeds(chosen['seed'].nunique())}\n\n{text}")
+        parts.append(f"## {title}, {seeds_text(chosen['seed'].nunique())}\n\n{text}")
     if note := torch_note(table):
         parts.append(note)
     return "\n".join([*parts, f"![{asked.question}]({asked.name}.png)\n"])

@@ -17,7 +17,7 @@ import vl_convert
 from imix.reporting import ablations
 from imix.reporting.plots import colours, titled
 from imix.reporting.statistics import Gain, Spread, gains, layout
-from imix.reporting.titles import cell_title, seeds
+from imix.reporting.titles import cell_title, seeds_text
 
 WIDTH, HEIGHT = 240, 180  # of a panel without its axes, pixels
 SIDE = 200  # of a panel of points
@@ -216,7 +216,8 @@ def curve_chart(histories: pd.DataFrame, column: str, title: str, palette: Mappi
     chart = alt.layer(band, line, points).properties(width=WIDTH, height=HEIGHT)
     last: dict[str, float] = {row["cell"]: row["mean"] for row in rows}
     n = histories["seed"].nunique() if "seed" in histories else 0
-    label = f"{title}{f' ({seeds(n)})' if n else ''}; at the end " + ", ".join(f"{k} {v:.2f}" for k, v in last.items())
+    ends = ", ".join(f"{cell} {mean:.2f}" for cell, mean in last.items())
+    label = f"{title}{f' ({seeds_text(n)})' if n else ''}; at the end {ends}"
     return make(chart, title, label)
 
 

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from imix.files import replacing
 from imix.reporting.statistics import CELL, Gain, gains, layout
-from imix.reporting.titles import SUPERVISED, cell_title, seeds
+from imix.reporting.titles import SUPERVISED, cell_title, seeds_text
 
 # Paul Tol's "bright", safe for the colour-blind
 PALETTE = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
@@ -79,7 +79,7 @@ def plot_gains(results: pd.DataFrame) -> Figure:
     panels[0, 0].invert_yaxis()
     figure.supxlabel("gain in linear accuracy over plain training, points", fontsize=10)
     n = results["seed"].nunique()
-    what = f"mean and 95 % interval, {seeds(n)}, paired" if n > 1 else f"{seeds(n)}: no interval"
+    what = f"mean and 95 % interval, {seeds_text(n)}, paired" if n > 1 else f"{seeds_text(n)}: no interval"
     title = f"What mixing adds: {what}" if found else "No mix with a plain training to compare with"
     figure.suptitle(title, fontsize=10)
     return figure

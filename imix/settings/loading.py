@@ -45,17 +45,20 @@ def check(raw: Any) -> Params:
     for dataset in params.data:
         if dataset in RESERVED:
             raise UserError(f"{PARAMS}: data.{dataset}: the name is used for other files; take another name")
-        merging.asked(params, dataset)
+        merging.source_and_rows(params, dataset)
         if _used(params, dataset):
             data(params, dataset)
     if "like" in params.defaults:
         raise UserError(f"{PARAMS}: defaults.like: unknown key; a recipe may be like another")
     _check_layer(params.defaults, "defaults", "")
     for dataset, layer in params.recipe.items():
-        if not (base := dataset in BASES and dataset not in params.data):
+        if dataset in BASES and dataset not in params.data:
+            kind = BASES[dataset]
+        else:
             entry(params.data, dataset, f"{PARAMS}: recipe.{dataset}: data")
+            kind = merging.source_and_rows(params, dataset)[0].KIND
         merging.expanded(params.recipe, dataset, "recipe")
-        _check_layer(layer, f"recipe.{dataset}", BASES[dataset] if base else merging.asked(params, dataset)[0].KIND)
+        _check_layer(layer, f"recipe.{dataset}", kind)
     _check_grid(params)
     for name in params.ablation:
         _check_ablation(params, name, params.asked(name))
@@ -76,7 +79,7 @@ def _used(params: Params, dataset: str) -> bool:
 
 def _check_cells(params: Params, dataset: str) -> None:
     """Check all cells that a data set could have, of the methods that the file asks for anywhere."""
-    merging.evaluation(params, dataset)
+    merging.evaluation_settings(params, dataset)
     image = data(params, dataset).module.KIND == "image"
     ablated = {method for name in params.ablation for method in params.asked(name).methods}
     methods = sorted({*params.grid.methods, SUPERVISED, *ablated})

@@ -139,7 +139,7 @@ def data(params: Params, dataset: str) -> Data:
     Raises:
         UserError: naming the key, the value and what is allowed.
     """
-    module, source, rows = asked(params, dataset)
+    module, source, rows = source_and_rows(params, dataset)
     try:
         return Data(module, source, rows, _form(module, source, rows))
     except ValueError as error:
@@ -159,10 +159,10 @@ def _own_form(module: ModuleType, source: str, rows: str, files: Any) -> Form:
 
 def is_own(params: Params, dataset: str) -> bool:
     """Whether a data set's files are the user's own, which need not be there while no cell uses them."""
-    return isinstance(asked(params, dataset)[1], OwnSource)
+    return isinstance(source_and_rows(params, dataset)[1], OwnSource)
 
 
-def asked(params: Params, dataset: str) -> tuple[ModuleType, Strict, Strict]:
+def source_and_rows(params: Params, dataset: str) -> tuple[ModuleType, Strict, Strict]:
     """Return the module, the source and the choice of rows of a data set; looks at no file.
 
     Raises:
@@ -216,7 +216,7 @@ def resolve(params: Params, cell: Cell, change: tuple[str, Mapping[str, Any]] = 
         UserError: naming the layer that holds the offending key, the value and what is allowed.
     """
     merged, found = layered(params, cell), data(params, cell.dataset)
-    merged.settings |= scaled_to(_rows(found.form, cell), merged.settings)
+    merged.settings |= scaled_to(_training_rows(found.form, cell), merged.settings)
     merged.add(change[1], change[0])
     model, settings = domains.training_class(cell.method, found.module.KIND), merged.settings
     for key in (set(settings) & _method_keys()) - set(model.model_fields):
@@ -245,14 +245,14 @@ def _method_keys() -> frozenset[str]:
     )
 
 
-def _rows(form: Form, cell: Cell) -> int:
+def _training_rows(form: Form, cell: Cell) -> int:
     """Return how many rows a cell trains on."""
     return form.fit if cell.method == "supervised" else form.train + form.unlabelled
 
 
 def _check_batch(cell: Cell, form: Form, settings: Settings, layer: str) -> None:
     """Refuse a batch larger than the training rows."""
-    count = _rows(form, cell)
+    count = _training_rows(form, cell)
     count = min(count, int(count * settings.fraction) + form.classes)  # a share of each class, rounded up
     if form.exact and settings.batch_size > count:
         raise UserError(
@@ -289,7 +289,7 @@ def check_mixes(params: Params, dataset: str, mixes: list[str], where: str) -> N
         raise UserError(f"{PARAMS}: {where} = {mixes}: CutMix cuts images; {dataset} has {kind} rows: {allowed}")
 
 
-def evaluation(params: Params, dataset: str) -> Block:
+def evaluation_settings(params: Params, dataset: str) -> Block:
     """Return how a data set's encoders are evaluated: kind, encoder (the untrained baseline's), views, probe.
 
     Raises:
