@@ -1,7 +1,9 @@
-"""Encoders on disk: safetensors, with what rebuilds the network and prepares rows in the header; nothing is unpickled.
+"""Encoders on disk: safetensors, with what rebuilds the network and prepares rows in the header.
 
-The header's one entry holds "domain": kind, settings of encoder and views; "data": `prepared`; "sha256": of the
-weights; "facts_sha256": of domain and data.
+Nothing is unpickled.
+
+The header's one entry holds "domain": kind, settings of encoder and views; "data": `prepared`;
+"sha256": of the weights; "facts_sha256": of domain and data.
 """
 
 import hashlib
@@ -32,7 +34,10 @@ def weights_sha256(state: dict[str, Tensor]) -> str:
 
 
 def prepared(dataset: Dataset) -> dict[str, Any]:
-    """Return what makes an encoder's input of raw data: shape, statistics, columns; JSON keeps float32 exactly."""
+    """Return what makes an encoder's input of raw data: shape, statistics, columns.
+
+    JSON keeps float32 exactly.
+    """
     return {
         "shape": list(dataset.train.shape[1:]),
         "column_groups": list(dataset.column_groups),
@@ -44,7 +49,10 @@ def prepared(dataset: Dataset) -> dict[str, Any]:
 
 
 def dump(encoder: nn.Module, dataset: Dataset, encoder_settings: Strict, views_settings: Strict) -> tuple[bytes, str]:
-    """Return a file's content and the SHA-256 of the weights; `load` and `imix.encoding.load_encoder` read it."""
+    """Return a file's content and the SHA-256 of the weights.
+
+    `load` and `imix.encoding.load_encoder` read it.
+    """
     state = {name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}
     domain = {"kind": dataset.kind, "encoder": encoder_settings.model_dump(), "views": views_settings.model_dump()}
     sha256 = weights_sha256(state)
@@ -70,7 +78,9 @@ def read(path: Path, device: str = "cpu") -> tuple[dict[str, Any], dict[str, Ten
 
 
 def load(path: Path, dataset: Dataset) -> tuple[nn.Module, str]:
-    """Rebuild an encoder for a data set, on the data set's device; return it with the SHA-256 of its weights.
+    """Rebuild an encoder for a data set, on the data set's device.
+
+    Return it with the SHA-256 of its weights.
 
     Raises:
         UserError: a file that `dump` did not make, or one for other inputs.

@@ -1,4 +1,7 @@
-"""The work of one seed of one cell, in a process of its own: train, evaluate, write; or take it from the store."""
+"""The work of one seed of one cell, in a process of its own: train, evaluate, write.
+
+Or take it from the store.
+"""
 
 import json
 from collections.abc import Iterator
@@ -46,7 +49,7 @@ def evaluate(
 def baseline(
     slot: int, report: Report, kind: str, name: str, settings: dict[str, Any], code: str, seed: int, target: Path
 ) -> None:
-    """Evaluate raw inputs or an untrained encoder (``kind``) of a data set, and write the metrics."""
+    """Evaluate raw inputs or an untrained encoder (``kind``), and write the metrics."""
     data = dataset.load(paths.tensors(name), runtime.configure(slot))
     domain = _domain(settings, data)
     torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Run pieces of work side by side, one process each, forked from a process that has torch loaded."""
+"""Run pieces of work side by side, each in a process forked from one that has torch loaded."""
 
 import multiprocessing
 import os
@@ -26,7 +26,8 @@ SERVED = "forkserver" in multiprocessing.get_all_start_methods()  # not on Windo
 class Task(NamedTuple):
     """One piece of work: ``work(slot, report, *args)`` in a process of its own.
 
-    ``work`` is a name such as "imix.jobs:train", so that the process that runs tasks need not import torch.
+    ``work`` is a name such as "imix.jobs:train", so that the process that runs tasks need not
+    import torch.
     """
 
     label: str
@@ -37,8 +38,8 @@ class Task(NamedTuple):
 def run(label: str, tasks: Sequence[Task], preload: Sequence[str]) -> None:
     """Run the tasks in their order, as many side by side as `imix.runtime.workers` says.
 
-    On SIGINT or SIGTERM, or when a task fails, the running ones are asked to save and end. A second signal
-    ends them at once.
+    On SIGINT or SIGTERM, or when a task fails, the running ones are asked to save and end. A second
+    signal ends them at once.
 
     Args:
         preload: modules that the process loads from which workers are forked.
@@ -62,7 +63,8 @@ def _serve(preload: Sequence[str]) -> None:
 
     multiprocessing.set_forkserver_preload(list(preload))
     resource_tracker.ensure_running()  # else the next line but one starts it, which unblocks SIGINT
-    # a terminal sends SIGINT to all: the workers inherit that it is blocked, the parent alone decides
+    # a terminal sends SIGINT to all: the workers inherit that it is blocked, the parent alone
+    # decides
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
@@ -126,7 +128,10 @@ class _Pool:
         self.failure: Exception | None = None
 
     def run(self, workers: int) -> None:
-        """Run all tasks, ``workers`` at a time, or until a signal or a failure; then raise the failure."""
+        """Run all tasks, ``workers`` at a time, or until a signal or a failure.
+
+        Then raise the failure.
+        """
         free, asked = list(range(workers))[::-1], 0
         try:
             while self.running or (self.left and not self._ending()):
@@ -147,7 +152,8 @@ class _Pool:
     def _send(self, number: int) -> None:
         """Send a signal to every running worker."""
         for *_, process in self.running.values():
-            # not process.terminate(), which does nothing once the process that forked the worker is dead
+            # not process.terminate(), which does nothing once the process that forked the worker is
+            # dead
             with suppress(ProcessLookupError):
                 os.kill(process.pid, number)
 

@@ -1,7 +1,7 @@
 """Building blocks of all settings: strict models, values with limits, and one-line errors.
 
-Every number has an upper limit: a value that no machine can hold is refused here, not by a traceback
-of torch.
+Every number has an upper limit: a value that no machine can hold is refused here, not by a
+traceback of torch.
 """
 
 import difflib

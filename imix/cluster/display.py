@@ -1,4 +1,7 @@
-"""The table of a run: stages that run, are done and left, by kind; lines where there is no terminal."""
+"""The table of a run: stages that run, are done and left, by kind.
+
+Lines where there is no terminal.
+"""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""Print where each setting of a stage comes from in params.yaml, and why `dvc repro` would run the stage.
+"""Print where a stage's settings come from in params.yaml, and why `dvc repro` would run it.
 
 `dvc stage list` prints the names of all stages: pretrain@mnist-clean-moco-imix, project@mnist, report@embedded.
 """
@@ -63,7 +63,10 @@ def flat(block: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 
 
 def named(stage: str) -> Cell | None:
-    """Return the cell of a stage's name, as in ``pretrain@mnist-clean-moco-imix``; None for other stages."""
+    """Return the cell of a stage's name, as in ``pretrain@mnist-clean-moco-imix``.
+
+    None for other stages.
+    """
     kind, _, rest = stage.partition("@")
     parts = rest.split("-")
     if kind == "supervised" and len(parts) == 3:
@@ -72,7 +75,10 @@ def named(stage: str) -> Cell | None:
 
 
 def origins(cell: Cell, settings: "Block", layers: "Merged") -> list[tuple[str, str, str]]:
-    """Return key, value and origin of every setting of a cell's training; the origin is a layer of params.yaml."""
+    """Return key, value and origin of every setting of a cell's training.
+
+    The origin is a layer of params.yaml.
+    """
     found, given = [], flat(layers.settings)
     for key, value in flat(settings).items():
         prefixes = [".".join(key.split(".")[:size]) for size in range(key.count(".") + 1, 0, -1)]
@@ -125,7 +131,7 @@ def _changed(dep: Any, record: "Recorded", files: "Mapping[Path, Block]") -> Ite
 
 
 def _differences(file: str, new: "Block", record: "Recorded", dep: Any) -> list[str]:
-    """Return what differs between the settings that a stage ran with, in DVC's cache, and those of params.yaml."""
+    """Return how params.yaml differs from the settings that a stage ran with, in DVC's cache."""
     old: dict[str, Any] = {}
     if record.cached(dep):
         old = flat(json.loads(Path(record.cache.oid_to_path(dep.hash_info.value)).read_text(encoding="utf-8")))

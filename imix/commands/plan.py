@@ -85,7 +85,10 @@ def recorded(folder: Path, files: dict[Path, "Block"]) -> "Recorded | None":
 
 
 def wall(jobs: Sequence["Job"], workers: int, start: float) -> float:
-    """Return the seconds of all stages, run one by one. Each stage runs its jobs in order, ``workers`` at a time."""
+    """Return the seconds of all stages, run one by one.
+
+    Each stage runs its jobs in order, ``workers`` at a time.
+    """
     pools: dict[tuple[Path, bool], list[float]] = {}
     for job in jobs:  # a supervised stage trains before it evaluates
         pools.setdefault((job.output, job.trains), [0.0] * workers)

@@ -1,7 +1,8 @@
 """Operations and memory of trainings and evaluations, counted from their settings.
 
-Networks run on torch's meta device, which computes nothing: counting takes moments whatever their size. A
-multiplication and an addition are two operations. Views and element-wise work are not counted.
+Networks run on torch's meta device, which computes nothing: counting takes moments whatever their
+size. A multiplication and an addition are two operations. Views and element-wise work are not
+counted.
 """
 
 import json
@@ -36,7 +37,7 @@ class Encoding(NamedTuple):
 
 
 def counted(network: nn.Module, loss: Callable[[], Tensor]) -> tuple[float, float, float]:
-    """Return the operations of ``loss`` alone and with its backward pass, and the bytes kept for the latter."""
+    """Return operations of ``loss``, those with its backward pass, and bytes kept for that."""
     own = {id(z.untyped_storage()): z.untyped_storage() for z in (*network.parameters(), *network.buffers())}
     kept: dict[int, torch.UntypedStorage] = {}  # an id is unique while its storage is referenced
 
@@ -61,7 +62,8 @@ def encoding(kind: str, settings: Strict, shape: tuple[int, ...], groups: tuple[
     """Count one row's way through an encoder.
 
     Args:
-        kind: the domain. settings: the encoder's. shape: of a stored row. groups: of columns. half: in bfloat16.
+        kind: the domain. settings: the encoder's. shape: of a stored row. groups: of columns. half:
+            in bfloat16.
     """
     views = plugins.find("views", kind)
     seen = views.seen(shape)
@@ -75,7 +77,10 @@ def encoding(kind: str, settings: Strict, shape: tuple[int, ...], groups: tuple[
 
 
 class Stub(nn.Module):
-    """Take the place of an encoder that is counted by itself; note the rows that pass with and without gradient."""
+    """Take the place of an encoder that is counted by itself.
+
+    Note the rows that pass with and without gradient.
+    """
 
     def __init__(self, features: int, passed: dict[bool, int]) -> None:
         super().__init__()
@@ -91,7 +96,10 @@ class Stub(nn.Module):
 
 
 def step_cost(method: str, settings: base.Settings, encoder: Encoding, classes: int) -> tuple[float, float]:
-    """Return operations and bytes of one step: weights, gradients, momentum, and what the backward pass needs."""
+    """Return operations and bytes of one step.
+
+    Bytes are of weights, gradients, momentum, and what the backward pass needs.
+    """
     return _step_cost(method, settings.model_dump_json(exclude=FREE | TIMED), encoder, classes)
 
 
@@ -113,7 +121,10 @@ def _step_cost(method: str, needed: str, encoder: Encoding, classes: int) -> tup
 
 
 def evaluation_cost(encoder: Encoding, form: Form, probe: Probe) -> tuple[float, float]:
-    """Return operations of features, probes and neighbours, and bytes of features: `imix.evaluation.evaluate`."""
+    """Return operations and bytes of one evaluation, `imix.evaluation.evaluate`.
+
+    Counted are features, probes and neighbours.
+    """
     stored = form.train * (1 + probe.copies) + (0 if form.carved else form.validation) + form.test
     few = [form.classes * math.ceil(form.fit / form.classes * share) for share in FEW_LABELS.values()]
     sizes = [form.fit, *few, *[form.train] * form.carved]

@@ -17,14 +17,17 @@ COPIED = ("dvc.yaml", "dvc.lock", ".dvcignore", "imix", "stages")  # the graph, 
 class Recorded:
     """DVC's record of the stages.
 
-    A stage is done when dvc.lock has it with the same command, settings, code and data, and DVC's cache has its
-    outputs. Of a folder, DVC's list of its files is looked for, not each file. The run cache is not searched.
+    A stage is done when dvc.lock has it with the same command, settings, code and data, and DVC's
+    cache has its outputs. Of a folder, DVC's list of its files is looked for, not each file. The
+    run cache is not searched.
 
     Args:
-        folder: with the params.yaml that is planned for. files: what `imix.settings.resolved.resolved` made of it.
+        folder: with the params.yaml that is planned for. files: what
+            `imix.settings.resolved.resolved` made of it.
 
     Raises:
-        dvc.exceptions.DvcException: the current folder is in no DVC repository, or one that DVC cannot read.
+        dvc.exceptions.DvcException: the current folder is in no DVC repository, or one that DVC
+            cannot read.
     """
 
     def __init__(self, folder: Path, files: dict[Path, Block]) -> None:

@@ -43,10 +43,13 @@ class Job(NamedTuple):
 def priced(
     params: Params, files: dict[Path, Block], device: torch.device, rate: float | None, recorded: Recorded | None
 ) -> list[Job]:
-    """Return all work of a study. Of equal jobs there is the first, and another one only where it alone is left.
+    """Return all work of a study.
+
+    Of equal jobs there is the first, and another one only where it alone is left.
 
     Args:
-        files: what `imix.settings.resolved.resolved` made of ``params``. device: that steps are timed on.
+        files: what `imix.settings.resolved.resolved` made of ``params``. device: that steps are
+            timed on.
         rate: operations a second, in place of timing. recorded: what DVC has, if anything.
     """
     known = {name: data(params, name) for name in params.grid.datasets}
@@ -67,7 +70,7 @@ def priced(
 
 
 def _stages(params: Params, files: dict[Path, Block]) -> Iterator[tuple[list[Place], list[Training]]]:
-    """Yield the trainings of each stage, and what it does with all of them: train, or evaluate on a data set."""
+    """Yield each stage's trainings, and the places where it trains or evaluates all of them."""
     for cell in (*params.grid.cells(), *params.grid.supervised_cells()):
         block, name, encoders = files[cell.path.with_suffix(".json")], cell.dataset, paths.encoders(cell)
         places = [("pretrain", encoders, name, True), ("evaluate", paths.metrics(cell), name, False)]
@@ -89,14 +92,17 @@ def _stages(params: Params, files: dict[Path, Block]) -> Iterator[tuple[list[Pla
 
 
 def _rows_sha256(dataset: str, recorded: Recorded | None) -> str:
-    """Return the SHA-256 of a data set's rows; its name where they are missing or have to be made again."""
+    """Return the SHA-256 of a data set's rows.
+
+    Its name where they are missing or have to be made again.
+    """
     card = paths.tensors(dataset) / "card.json"
     there = card.exists() and (recorded is None or recorded.done(card.parent.as_posix()))
     return json.loads(card.read_text())["sha256"] if there else dataset
 
 
 def _priced(job: Job, known: dict[str, Data], probe: Probe, device: torch.device, rate: float | None) -> Job:
-    """Return the job with its price, a training's or an evaluation's, at the training's operations a second."""
+    """Return the job with its price, at the operations a second of its training."""
     method, found, form = job.cell.method, known[job.cell.dataset], known[job.dataset].form
     kind = found.module.KIND
     settings = domains.training_class(method, kind).model_validate(job.settings)
@@ -116,7 +122,7 @@ def _priced(job: Job, known: dict[str, Data], probe: Probe, device: torch.device
 def training_cost(
     method: str, settings: Settings, found: Data, encoder: costs.Encoding, step: tuple[float, float]
 ) -> tuple[int, float, float]:
-    """Return steps, operations and bytes of a training, its kNN included, from those of one ``step``."""
+    """Return steps, operations and bytes of a training and its kNN, from those of one ``step``."""
     form, labels = found.form, plugins.find("methods", method).Method.supervised
     rows = form.fit if labels else form.train + form.unlabelled
     rows = min(rows, form.classes * math.ceil(rows / form.classes * settings.fraction))  # rounded up in each class

@@ -1,4 +1,7 @@
-"""Operations a second that trainings reach on this machine: real steps on noise, kept in the store's timings.json."""
+"""Operations a second of trainings on this machine: real steps on noise.
+
+They are kept in the store's timings.json.
+"""
 
 import json
 import time
@@ -54,7 +57,10 @@ def rate(kind: str, method: str, settings: base.Settings, form: Form, operations
 
 
 def step_seconds(training: Training) -> float:
-    """Return the mean seconds of a step after a first one; on one thread, without what other programs took from it."""
+    """Return the mean seconds of a step after a first one.
+
+    On one thread, without what other programs took from it.
+    """
     clock = time.process_time if training.device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     started, count = 0.0, -1
     while count < STEPS or clock() - started < SECONDS:

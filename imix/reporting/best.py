@@ -75,12 +75,13 @@ class Choice(NamedTuple):
 
 
 def choose(cells: Sequence[Cell], numbers: Sequence[int], folder: Path) -> Choice:
-    """Return the encoder that is best on validation rows: the best cell by its mean, then its best seed.
+    """Return the best encoder on validation rows: the best cell by its mean, then its best seed.
 
     Without labels there is no accuracy to choose by; it is then the first.
 
     Args:
-        cells: of one data set. numbers: the seeds. folder: of the metrics, ``<cell>/<seed>.json`` below.
+        cells: of one data set. numbers: the seeds. folder: of the metrics, ``<cell>/<seed>.json``
+            below.
 
     Raises:
         UserError: metrics that are missing or damaged.

@@ -1,6 +1,7 @@
-"""The page of a study, index.html: one file that needs no network, no server and, to be read, no JavaScript.
+"""The page of a study, index.html: one file that works without network, server and JavaScript.
 
-Its bytes depend on the results alone. All text from outside, such as names of classes, is escaped by Jinja2.
+Its bytes depend on the results alone. All text from outside, such as names of classes, is escaped
+by Jinja2.
 """
 
 import base64
@@ -49,7 +50,7 @@ settings.json has these in full; cost.json has seconds, machines and commits."""
 
 
 class Ablated(NamedTuple):
-    """One ablation: what was asked, a row per training, and the curves of the longest trainings if there are some."""
+    """One ablation: what was asked, a row per training, and curves of the longest trainings."""
 
     asked: ablations.Asked
     table: pd.DataFrame
@@ -71,8 +72,9 @@ def render(
     """Return index.html.
 
     Args:
-        name: of the study. record: what the results were made with (`results.record`). shown: the folder of what
-            is shown of each data set (`illustrations.write`, `projections.write_points`).
+        name: of the study. record: what the results were made with (`results.record`). shown: the
+            folder of what is shown of each data set (`illustrations.write`,
+            `projections.write_points`).
     """
     methods = layout(study.results).methods
     built = [

@@ -109,7 +109,10 @@ PLOTS = """\
 
 
 def sections(study: Study) -> dict[str, tuple[str, str]]:
-    """Return explanation and table of every section, by its title; a section without a table is left out."""
+    """Return explanation and table of every section, by its title.
+
+    A section without a table is left out.
+    """
     results = study.results.assign(frechet_distance=100 * study.results.frechet_distance)
     main = "\n".join(filter(None, [metric_table(results), floor_note(results), torch_note(study.origins)]))
     return {
@@ -127,7 +130,10 @@ def sections(study: Study) -> dict[str, tuple[str, str]]:
 
 
 def results_page(name: str, study: Study) -> str:
-    """Return the whole of results.md; nothing in it depends on a machine or on how long anything took."""
+    """Return the whole of results.md.
+
+    Nothing in it depends on a machine or on how long anything took.
+    """
     numbers = list(study.results.seed.unique())
     ran = f"{seeds_text(len(numbers))} ({', '.join(map(str, numbers))})"
     how = f"trained {trained_with(layout(study.results).augmentations)}"

@@ -19,7 +19,8 @@ from imix.settings import merging, text
 from imix.settings.merging import BASES, PARAMS, data
 from imix.settings.study import SUPERVISED, Ablation, Params
 
-# names of other things where a data set's name is a folder or a file: in data/ and data/settings/ablations/*/
+# names of other things where a data set's name is a folder or a file: in data/ and
+# data/settings/ablations/*/
 RESERVED = ("ablations", "archives", "asked", "best", "encoders", "histories", "metrics", "settings", "shown")
 
 
@@ -78,7 +79,7 @@ def _used(params: Params, dataset: str) -> bool:
 
 
 def _check_cells(params: Params, dataset: str) -> None:
-    """Check all cells that a data set could have, of the methods that the file asks for anywhere."""
+    """Check all cells that a data set could have, of the methods named anywhere in the file."""
     merging.evaluation_settings(params, dataset)
     image = data(params, dataset).module.KIND == "image"
     ablated = {method for name in params.ablation for method in params.asked(name).methods}
@@ -89,7 +90,7 @@ def _check_cells(params: Params, dataset: str) -> None:
 
 
 def _check_layer(layer: Any, name: str, kind: str, path: tuple[str, ...] = ()) -> None:
-    """Check each part of a layer by itself, so that an error names its place, and no later layer hides it.
+    """Check each part of a layer by itself: an error names its place, and no later layer hides it.
 
     Args:
         kind: of the data set; "" for the defaults, which have neither encoder nor views. path: the
@@ -191,7 +192,8 @@ def _check_ablation(params: Params, name: str, ablation: Ablation) -> None:
         keys = {key: inner for key, inner in change.items() if key != "augmentation"}
         errors = [_error(tuple(ablation.methods), kind, keys, f"{where}.values.{value}") for kind in domains]
         if all(errors):
-            # for other domains than the one that it is meant for, the error is an unknown key that resembles none
+            # for other domains than the one that it is meant for, the error is an unknown key that
+            # resembles none
             raise UserError(max(errors, key=lambda error: ("unknown key" not in error, "did you mean" in error)))
 
 

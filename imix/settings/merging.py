@@ -1,10 +1,11 @@
 """How layers become the settings of one cell, one evaluation, one ablation.
 
-There is one kind of layer. ``defaults`` and each ``recipe.<dataset>`` hold settings and, under the name of an
-augmentation, a method or a mix, layers for those cells only, nested in any order. Where two give the same key,
-the recipe wins over the defaults, within each the deeper layer over the shallower, and at one depth mix over
-method over augmentation. Blocks merge key by key, lists are replaced. ``like: <dataset>`` starts from another
-recipe (or data block). A setting that only some methods have may be given to all; the others leave it out.
+There is one kind of layer. ``defaults`` and each ``recipe.<dataset>`` hold settings and, under the
+name of an augmentation, a method or a mix, layers for those cells only, nested in any order. Where
+two give the same key, the recipe wins over the defaults, within each the deeper layer over the
+shallower, and at one depth mix over method over augmentation. Blocks merge key by key, lists are
+replaced. ``like: <dataset>`` starts from another recipe (or data block). A setting that only some
+methods have may be given to all; the others leave it out.
 """
 
 import re
@@ -31,7 +32,8 @@ from imix.settings.study import Params
 from imix.sources import Form
 
 PARAMS = Path("params.yaml")
-# recipes that no data set has, for data sets of one's own to be like, with their domains; `own` has what they share
+# recipes that no data set has, for data sets of one's own to be like, with their domains; `own` has
+# what they share
 BASES = {"own": "", "table": "tabular", "image": "image", "audio": "speech"}
 Block = dict[str, Any]
 
@@ -100,7 +102,8 @@ def selected(layer: Mapping[str, Any], cell: Cell, name: str) -> list[tuple[str,
     """Return the parts of a layer that a cell uses, by name, the weakest first."""
     found, left = [], [(0, name, layer)]
     while left:
-        # a bit for each selector on the way here: of equal depths, the greatest number has the strongest selector
+        # a bit for each selector on the way here: of equal depths, the greatest number has the
+        # strongest selector
         chosen, where, block = left.pop()
         found.append((chosen, where, {key: value for key, value in block.items() if key not in selectors()}))
         left += [(chosen | 1 << bit, f"{where}.{key}", block[key]) for bit, key in enumerate(cell[1:]) if key in block]
@@ -125,7 +128,7 @@ def expanded(blocks: Mapping[str, Block], name: str, where: str, path: tuple[str
 
 
 class Data(NamedTuple):
-    """Where a data set's rows come from, which are taken, and what is known of them before they are fetched."""
+    """A data set's source, its choice of rows, and what is known before they are fetched."""
 
     module: ModuleType
     source: Strict
@@ -158,7 +161,10 @@ def _own_form(module: ModuleType, source: str, rows: str, files: Any) -> Form:
 
 
 def is_own(params: Params, dataset: str) -> bool:
-    """Whether a data set's files are the user's own, which need not be there while no cell uses them."""
+    """Whether a data set's files are the user's own.
+
+    They need not be there while no cell uses them.
+    """
     return isinstance(source_and_rows(params, dataset)[1], OwnSource)
 
 
@@ -201,7 +207,7 @@ def _layers(params: Params, dataset: str) -> list[tuple[str, Block]]:
 
 
 def layered(params: Params, cell: Cell) -> Merged:
-    """Return the layers of one cell merged, as params.yaml has them, with the layer that each key came from."""
+    """Return a cell's merged layers, as params.yaml has them, and the layer of each key."""
     merged = Merged()
     for layer, block in _layers(params, cell.dataset):
         for name, part in selected(block, cell, layer):
@@ -210,7 +216,9 @@ def layered(params: Params, cell: Cell) -> Merged:
 
 
 def resolve(params: Params, cell: Cell, change: tuple[str, Mapping[str, Any]] = ("", {})) -> Settings:
-    """Merge the layers of one cell and, on top, an ablation's ``change`` (its name, what it sets); check the result.
+    """Merge the layers of one cell and, on top, an ablation's ``change`` (its name, what it sets).
+
+    Check the result.
 
     Raises:
         UserError: naming the layer that holds the offending key, the value and what is allowed.
@@ -262,7 +270,10 @@ def _check_batch(cell: Cell, form: Form, settings: Settings, layer: str) -> None
 
 
 def _check_encoder(found: Data, encoder: Strict, origin: Mapping[str, str], whole: str) -> None:
-    """Refuse an encoder of a single feature: normalised, it is 1 or -1 for every row, and metrics need two."""
+    """Refuse an encoder of a single feature.
+
+    Normalised, it is 1 or -1 for every row, and metrics need two.
+    """
     kind, form = found.module.KIND, found.form
     if (count := _features(kind, encoder.model_dump_json(), form.shape, form.column_groups)) < 2:
         layer = next((layer for key, layer in origin.items() if key.startswith("encoder.")), origin["encoder"])
@@ -274,7 +285,10 @@ def _check_encoder(found: Data, encoder: Strict, origin: Mapping[str, str], whol
 
 @cache
 def _features(kind: str, encoder: str, shape: tuple[int, ...], column_groups: tuple[int, ...]) -> int:
-    """Return how many features an encoder has; on torch's meta device, networks of any size cost nothing."""
+    """Return how many features an encoder has.
+
+    On torch's meta device, networks of any size cost nothing.
+    """
     views = plugins.find("views", kind)
     with torch.device("meta"):
         settings = views.Encoder.Settings.model_validate_json(encoder)
@@ -290,7 +304,7 @@ def check_mixes(params: Params, dataset: str, mixes: list[str], where: str) -> N
 
 
 def evaluation_settings(params: Params, dataset: str) -> Block:
-    """Return how a data set's encoders are evaluated: kind, encoder (the untrained baseline's), views, probe.
+    """Return how to evaluate a data set's encoders: kind, untrained encoder, views, probe.
 
     Raises:
         UserError: naming the key, the value and what is allowed.

@@ -1,8 +1,8 @@
 """The files of resolved settings, one or more per stage, which tell DVC what is stale.
 
-Each holds "settings" and, for stages that run code of ours on data, "code": the fingerprints of that code. A
-stage depends on its file, and so reruns when, and only when, a setting that it uses, its code or its data
-has changed.
+Each holds "settings" and, for stages that run code of ours on data, "code": the fingerprints of
+that code. A stage depends on its file, and so reruns when, and only when, a setting that it uses,
+its code or its data has changed.
 """
 
 import shutil

@@ -15,8 +15,8 @@ SUPERVISED = "supervised"  # not one of grid.methods: grid.supervised lists its 
 class Grid(Strict):
     """What runs: every data set, augmented and clean, with every method, mix and seed.
 
-    ``name`` is the study's folder in reports/. Beside the grid, every data set has its baselines: raw inputs,
-    an untrained encoder, and training with labels, with the mixes of ``supervised``.
+    ``name`` is the study's folder in reports/. Beside the grid, every data set has its baselines:
+    raw inputs, an untrained encoder, and training with labels, with the mixes of ``supervised``.
     """
 
     name: Name
@@ -111,7 +111,10 @@ class Projection(Strict):
 
 
 class Params(Strict):
-    """The whole of params.yaml. `imix.settings.merging` says how ``defaults`` and ``recipe`` merge."""
+    """The whole of params.yaml.
+
+    `imix.settings.merging` says how ``defaults`` and ``recipe`` merge.
+    """
 
     grid: Grid
     ablations: Ablations
