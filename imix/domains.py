@@ -52,7 +52,7 @@ def make_views(kind: str, settings: Strict, dataset: Dataset) -> "Views":
 def make_encoder(kind: str, settings: Strict, dataset: Dataset) -> nn.Module:
     """Make an encoder for a data set, on its device.
 
-    Draws its weights from torch's global generator.
+    Its weights are drawn from torch's global generator.
     """
     views = plugins.find("views", kind)
     shape = views.seen(tuple(dataset.train.shape[1:]))

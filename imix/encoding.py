@@ -227,7 +227,7 @@ def _names(width: int) -> list[str]:
 def _writer(target: Path, width: int) -> Iterator[Writer]:
     """Yield a writer of ``target``, which is there only if all went well.
 
-    Ids of .npy go to <name>.ids.txt.
+    The ids of a .npy file go to <name>.ids.txt.
     """
     with replacing(target) as temporary:
         if target.suffix == ".csv":

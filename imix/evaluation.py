@@ -196,7 +196,7 @@ def _geometry(train: Tensor, test: Tensor) -> dict[str, float | int]:
 def _augmented(encoder: nn.Module, views: "Views", dataset: Dataset, settings: Probe, seed: int) -> list[Tensor]:
     """Return the features of ``settings.copies`` augmented copies of the training rows.
 
-    Images only, as checked.
+    Only images have copies; the settings are checked for it.
     """
     generator = torch.Generator().manual_seed(seed)
     encoder.eval()

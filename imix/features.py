@@ -60,7 +60,7 @@ def knn_accuracy(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Ten
 def random_subset(rows: Tensor, size: int = SPREAD_ROWS) -> Tensor:
     """Return ``size`` rows of (N, ...) at random, the same ones each time, in their order.
 
-    All of fewer.
+    Return all rows where there are fewer.
 
     Evenly spaced rows would miss classes where the rows follow a pattern.
     """

@@ -1,6 +1,6 @@
 """The work of one seed of one cell, in a process of its own: train, evaluate, write.
 
-Or take it from the store.
+What the store has is taken from there.
 """
 
 import json

@@ -1,6 +1,6 @@
 """The training loop: order of the rows, views, mixing, loss, step.
 
-History, and continuing after a kill.
+It keeps the history, and continues after a kill.
 """
 
 import math
@@ -135,7 +135,7 @@ class Training:
     def _cleaned(self, rows: Tensor) -> Tensor:
         """Return rows, where they were, as the encoder sees them without augmentation.
 
-        Computed in blocks.
+        They are computed in blocks.
         """
         blocks = (self.views.clean(send(block, self.device)) for block in rows.split(BATCH))
         return torch.cat([block.to(rows.device) for block in blocks])

@@ -130,7 +130,7 @@ class Display:
     def seconds_left(self) -> float:
         """Estimate the seconds until all is done, from what this run has done.
 
-        NaN before anything is.
+        Return NaN before anything is done.
 
         What waits counts as work from its beginning: whether the store has it is not known.
         """

@@ -117,7 +117,7 @@ def _gpus() -> int:
 def free_memory(device: torch.device) -> float:
     """Return the bytes of a device's free memory for each process that runs on it.
 
-    Of a CPU, infinity.
+    Return infinity for a CPU.
     """
     if device.type != "cuda":
         return math.inf

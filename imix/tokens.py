@@ -1,6 +1,6 @@
 """What a Python file does, as tokens: without comments, docstrings and line breaks.
 
-The same on Python 3.10 to 3.14.
+They are the same on Python 3.10 to 3.14.
 
 Imports the standard library alone, so that the tests can run it on every Python.
 """

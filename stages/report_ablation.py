@@ -1,6 +1,6 @@
 """Write the table and plot of one ablation: reports/ablations/<ablation>.md, .csv, .png and .svg.
 
-No other file.
+It writes no other file.
 """
 
 from imix import paths

@@ -1,6 +1,6 @@
 """The table of a run: stages that run, are done and left, by kind.
 
-Lines where there is no terminal.
+Without a terminal it prints lines.
 """
 
 import sys

@@ -147,7 +147,7 @@ def reproduce_at_home(job: Job, stage: str) -> Outcome:
 def share(worker: Worker) -> int | None:
     """Return the cores of a stage on this worker.
 
-    None where it has GPUs: `imix.runtime.workers` counts those.
+    Return None where it has GPUs: `imix.runtime.workers` counts those.
     """
     resources, threads = worker.state.total_resources, worker.state.nthreads
     return None if resources.get("GPU") else max(1, int(resources.get("CPU") or cores()) // threads)
@@ -179,7 +179,7 @@ def _reproduced(job: Job, stage: str, parents: dict[str, Entry], scratch: Path |
 def _free(job: Job, scratch: Path | None, share: int | None) -> Runner:
     """Return a runner of the job that is free, a new one if there is none.
 
-    End those of runs that are over.
+    End the runners of runs that are over.
     """
     with _guard:
         for runner in [runner for runner in _runners if not runner.busy and runner.run != job.run]:
@@ -223,7 +223,7 @@ def close(run: str) -> None:
 class Ending(WorkerPlugin):
     """Let stages save when their worker closes, as it does shortly before its job ends.
 
-    It would wait for them.
+    The worker would wait for them.
     """
 
     name = "imix"

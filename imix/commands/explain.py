@@ -65,7 +65,7 @@ def flat(block: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 def named(stage: str) -> Cell | None:
     """Return the cell of a stage's name, as in ``pretrain@mnist-clean-moco-imix``.
 
-    None for other stages.
+    Return None for other stages.
     """
     kind, _, rest = stage.partition("@")
     parts = rest.split("-")

@@ -1,6 +1,6 @@
 """Training with labels: the baseline of contrastive training.
 
-Mixed, it is MixUp as first published.
+With mixing it is MixUp as first published.
 """
 
 import torch

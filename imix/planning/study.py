@@ -94,7 +94,7 @@ def _stages(params: Params, files: dict[Path, Block]) -> Iterator[tuple[list[Pla
 def _rows_sha256(dataset: str, recorded: Recorded | None) -> str:
     """Return the SHA-256 of a data set's rows.
 
-    Its name where they are missing or have to be made again.
+    Return its name where they are missing or have to be made again.
     """
     card = paths.tensors(dataset) / "card.json"
     there = card.exists() and (recorded is None or recorded.done(card.parent.as_posix()))

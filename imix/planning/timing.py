@@ -59,7 +59,7 @@ def rate(kind: str, method: str, settings: base.Settings, form: Form, operations
 def step_seconds(training: Training) -> float:
     """Return the mean seconds of a step after a first one.
 
-    On one thread, without what other programs took from it.
+    On one thread, time that other programs took does not count.
     """
     clock = time.process_time if training.device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     started, count = 0.0, -1

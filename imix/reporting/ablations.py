@@ -68,7 +68,7 @@ def collect(asked: Asked, folder: Path) -> pd.DataFrame:
 def histories(asked: Asked, folder: Path) -> pd.DataFrame:
     """Return one row per epoch of the longest trainings of an ablation over epochs.
 
-    Nothing of another ablation.
+    An ablation over another axis has none.
 
     Args:
         folder: as for `collect`; the histories are beside the results.

@@ -126,7 +126,7 @@ def _sound(clip: Tensor, path: Path) -> dict[str, str]:
 def _tabular(batch: Tensor, rows: Tensor, data: Dataset, folder: Path, name: str) -> list[dict[str, Any]]:
     """Return the first numbers of each row, in the table's own units.
 
-    None where a view masks one.
+    A number that a view masks is None.
     """
     count = min(data.numbers, COLUMNS)
     masked = (batch[:, :count] == 0) & name.startswith("view")

@@ -1,6 +1,6 @@
 """The plots of a study: gains with intervals, training curves, projections.
 
-PNG and SVG, the same bytes every time.
+Files are PNG and SVG, the same bytes every time.
 """
 
 import itertools
@@ -39,7 +39,7 @@ def write(figure: Figure, path: Path) -> None:
 def colours(methods: Sequence[str]) -> dict[str, str]:
     """Return the colour of each method, by its place among the methods.
 
-    Grey for training with labels.
+    Training with labels is grey.
     """
     places = zip(dict.fromkeys(method for method in methods if method != SUPERVISED), itertools.cycle(PALETTE))
     return dict(places) | {SUPERVISED: GREY}

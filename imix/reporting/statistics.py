@@ -140,7 +140,7 @@ def holm(found: list[Gain]) -> list[bool]:
 def over_cells(found: list[Gain]) -> Spread:
     """Return the mean gain over cells with its interval, whose unit is the cell.
 
-    Of one cell, its own over seeds.
+    A single cell's interval is that over its seeds.
 
     In a balanced design this is the interval of a mixed model with a random effect per cell: the
     spread of the cells' means has the variation of cells and that of seeds in it.

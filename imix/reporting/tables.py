@@ -204,7 +204,7 @@ def floor_note(results: pd.DataFrame) -> str:
 def _origin(card: Mapping[str, Any]) -> str:
     """Return where the rows come from.
 
-    An archive with its checksum, and whether that is the official one's.
+    An archive is named with its checksum, and whether that is the official one.
     """
     source = card["source"]
     if "checksum" not in source:  # no archive

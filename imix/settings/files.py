@@ -1,6 +1,6 @@
 """Read the files of resolved settings.
 
-Imports neither torch nor the schema, so that stages start at once.
+This module imports neither torch nor the schema, so that stages start at once.
 """
 
 import json
