@@ -36,8 +36,7 @@ class Settings(Strict):
     views: Strict
     epochs: Epochs
     batch_size: Annotated[int, Within(2, 1_000_000)]
-    # blocks of the batch that stand for processors: partners, BatchNorm and contrast set stay
-    # inside one
+    # blocks of the batch that stand for processors: partners, BatchNorm, contrast set stay inside
     groups: Annotated[int, Within(1, 1_000)]
     learning_rate: Rate  # per 256 items of batch
     momentum: Momentum
