@@ -144,7 +144,10 @@ class Graph:
 
 
 def _changed(stage: PipelineStage) -> bool:
-    """Whether a stage has to run. One that another DVC process works on counts: its runner waits, then looks again."""
+    """Whether a stage has to run.
+
+    One that another DVC process works on counts: its runner waits, then checks again.
+    """
     try:
         return stage.changed()
     except LockError:

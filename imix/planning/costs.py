@@ -21,7 +21,7 @@ from imix.methods import base
 from imix.schema import Strict
 from imix.sources import Form
 
-# settings that change no operation of a step; of these, the second line's may change its time
+# settings that do not change a step's operations; those of TIMED may change its time
 FREE = {"epochs", "learning_rate", "warmup_epochs", "schedule", "milestones", "knn_every", "fraction", "alpha"}
 TIMED = {"augmentation", "mix", "views", "inputmix", "shared_lam", "mix_inputs", "mix_depth", "mix_labels", "compile"}
 

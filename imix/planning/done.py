@@ -1,4 +1,4 @@
-"""Which stages of a study DVC need not run again, with parameters that may be changed."""
+"""Find the stages that DVC would not rerun, for params.yaml or a changed copy of it."""
 
 import shutil
 from functools import cache
@@ -52,11 +52,11 @@ class Recorded:
         return all(map(self.cached, stage.outs))
 
     def cached(self, output: Any) -> bool:
-        """Whether DVC's cache has an output, or a dependency, as it was recorded."""
+        """Whether DVC's cache has an output or a dependency as dvc.lock records it."""
         return bool(output.hash_info) and self.cache.exists(output.hash_info.value)
 
     def same(self, dep: Any) -> bool:
-        """Whether a dependency is, or will be, as it was recorded."""
+        """Whether a dependency is, or will be, as dvc.lock records it."""
         if maker := self.makers.get(dep.def_path):
             made = next(out for out in maker.outs if out.def_path == dep.def_path)
             return self.done(dep.def_path) and made.hash_info == dep.hash_info

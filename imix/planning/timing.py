@@ -17,8 +17,8 @@ from imix.planning.costs import FREE
 from imix.pretraining import Training
 from imix.sources import Form
 
-STEPS, SECONDS = 3, 0.3  # at least so many steps are timed, and for so long
-LARGEST = 1e11  # operations of a timed step: of a larger one, a part of the batch is timed
+STEPS, SECONDS = 3, 0.3  # time at least this many steps, and for this long
+LARGEST = 1e11  # operations; of a larger step, time a part of the batch
 
 
 def noise(kind: str, form: Form, size: int, device: torch.device) -> Dataset:

@@ -1,4 +1,4 @@
-"""params.yaml, read and checked, every block and every cell of it, before any work."""
+"""Read params.yaml, and check every block and every cell of it before any work."""
 
 import copy
 from functools import cache
@@ -19,8 +19,7 @@ from imix.settings import merging, text
 from imix.settings.merging import BASES, PARAMS, data
 from imix.settings.study import SUPERVISED, Ablation, Params
 
-# names of other things where a data set's name is a folder or a file: in data/ and
-# data/settings/ablations/*/
+# folders and files in data/ and data/settings/ablations/*/ that a data set's name would clash with
 RESERVED = ("ablations", "archives", "asked", "best", "encoders", "histories", "metrics", "settings", "shown")
 
 
@@ -74,7 +73,7 @@ def check(raw: Any) -> Params:
 
 
 def _used(params: Params, dataset: str) -> bool:
-    """Whether a data set can be looked at; a user's own files are only while the grid has it."""
+    """Whether to check a data set; a user's own files must exist only while the grid names it."""
     return dataset in params.grid.datasets or not merging.is_own(params, dataset)
 
 
@@ -114,7 +113,7 @@ def _check_layer(layer: Any, name: str, kind: str, path: tuple[str, ...] = ()) -
 
 @cache
 def _partial(methods: tuple[str, ...], kind: str, plain: bool = False) -> type[Strict]:
-    """Return a model of which every key may be missing: the settings of some methods on one domain.
+    """Return a model whose keys are all optional: the settings of some methods on one domain.
 
     Without a domain there are neither encoder nor views; ``plain`` cells have no alpha.
     """
@@ -192,13 +191,12 @@ def _check_ablation(params: Params, name: str, ablation: Ablation) -> None:
         keys = {key: inner for key, inner in change.items() if key != "augmentation"}
         errors = [_error(tuple(ablation.methods), kind, keys, f"{where}.values.{value}") for kind in domains]
         if all(errors):
-            # for other domains than the one that it is meant for, the error is an unknown key that
-            # resembles none
+            # a value is meant for one domain; on another, its keys are unknown and resemble none
             raise UserError(max(errors, key=lambda error: ("unknown key" not in error, "did you mean" in error)))
 
 
 def _error(methods: tuple[str, ...], kind: str, keys: dict[str, Any], where: str) -> str:
-    """Return what is wrong with some settings of one domain, or nothing."""
+    """Return the error of some settings on one domain; "" if there is none."""
     try:
         validated(_partial(methods, kind), keys, str(PARAMS), whole=where, passes=merging.is_factor)
     except UserError as error:

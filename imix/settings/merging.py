@@ -32,8 +32,7 @@ from imix.settings.study import Params
 from imix.sources import Form
 
 PARAMS = Path("params.yaml")
-# recipes that no data set has, for data sets of one's own to be like, with their domains; `own` has
-# what they share
+# base recipes for a user's own data (``like: table``), with their domains; `own` is common to all
 BASES = {"own": "", "table": "tabular", "image": "image", "audio": "speech"}
 Block = dict[str, Any]
 
@@ -102,8 +101,7 @@ def selected(layer: Mapping[str, Any], cell: Cell, name: str) -> list[tuple[str,
     """Return the parts of a layer that a cell uses, by name, the weakest first."""
     found, left = [], [(0, name, layer)]
     while left:
-        # a bit for each selector on the way here: of equal depths, the greatest number has the
-        # strongest selector
+        # a bit per selector on the path: at equal depth, the greatest number has the strongest one
         chosen, where, block = left.pop()
         found.append((chosen, where, {key: value for key, value in block.items() if key not in selectors()}))
         left += [(chosen | 1 << bit, f"{where}.{key}", block[key]) for bit, key in enumerate(cell[1:]) if key in block]
@@ -112,7 +110,7 @@ def selected(layer: Mapping[str, Any], cell: Cell, name: str) -> list[tuple[str,
 
 
 def expanded(blocks: Mapping[str, Block], name: str, where: str, path: tuple[str, ...] = ()) -> list[tuple[str, Block]]:
-    """Return a block and those that it is ``like``, the most general first, each with its name.
+    """Return a block and every block that it is ``like``, the most general first, with their names.
 
     Raises:
         UserError: no such block, or a circle of them.
@@ -155,7 +153,7 @@ def _form(module: ModuleType, source: Strict, rows: Strict) -> Form:
     return _own_form(module, source.model_dump_json(), rows.model_dump_json(), signature(module.files(source)))
 
 
-@cache  # reading a large table takes seconds, and every cell asks
+@cache  # every cell needs it, and reading a large table takes seconds
 def _own_form(module: ModuleType, source: str, rows: str, files: Any) -> Form:
     return module.form(module.Source.model_validate_json(source), module.Rows.model_validate_json(rows))
 
@@ -169,7 +167,7 @@ def is_own(params: Params, dataset: str) -> bool:
 
 
 def source_and_rows(params: Params, dataset: str) -> tuple[ModuleType, Strict, Strict]:
-    """Return the module, the source and the choice of rows of a data set; looks at no file.
+    """Return the module, the source and the choice of rows of a data set; read none of its files.
 
     Raises:
         UserError: naming the key, the value and what is allowed.
@@ -296,7 +294,7 @@ def _features(kind: str, encoder: str, shape: tuple[int, ...], column_groups: tu
 
 
 def check_mixes(params: Params, dataset: str, mixes: list[str], where: str) -> None:
-    """Refuse CutMix of what is no image; ``where`` names the list of mixes."""
+    """Refuse CutMix of rows that are not images; ``where`` names the list of mixes."""
     kind = data(params, dataset).module.KIND
     if "icutmix" in mixes and kind != "image":
         allowed = "must be none or imix, or leave the data set out"
@@ -361,5 +359,5 @@ def _varied(params: Params, cell: Cell, change: Block, where: str) -> Settings:
     others = {key: value for key, value in change.items() if key != "augmentation"}
     try:
         return resolve(params, cell._replace(augmentation=augmentation), (where, others))
-    except UserError as error:  # which may name a key that does not fit what is changed
+    except UserError as error:  # it may name another key, which does not fit the change
         raise UserError(str(error) if where in str(error) else f"{error} (with {where})") from None
