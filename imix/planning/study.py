@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,9 +17,6 @@ from imix.planning import costs, timing
 from imix.planning.done import Recorded
 from imix.settings.merging import Block, Data, data
 from imix.settings.study import SUPERVISED, Params
-
-Place = tuple[str, Path, str, bool]  # the first four fields of a job
-Training = tuple[Cell, Block, str, int]  # the next four
 
 
 class Job(NamedTuple):
@@ -69,8 +66,8 @@ def priced(
     return found
 
 
-def _stages(params: Params, files: dict[Path, Block]) -> Iterator[tuple[list[Place], list[Training]]]:
-    """Yield each stage's trainings, and the places where it trains or evaluates all of them."""
+def _stages(params: Params, files: dict[Path, Block]) -> Iterator[tuple[list[Any], list[Any]]]:
+    """Yield two lists, whose pairs are a stage's jobs: fields `group` to `trains`, `cell` to `seed`."""
     for cell in (*params.grid.cells(), *params.grid.supervised_cells()):
         block, name, encoders = files[cell.path.with_suffix(".json")], cell.dataset, paths.encoders(cell)
         places = [("pretrain", encoders, name, True), ("evaluate", paths.metrics(cell), name, False)]
