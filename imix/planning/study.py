@@ -67,7 +67,7 @@ def priced(
 
 
 def _stages(params: Params, files: dict[Path, Block]) -> Iterator[tuple[list[Any], list[Any]]]:
-    """Yield two lists, whose pairs are a stage's jobs: fields `group` to `trains`, `cell` to `seed`."""
+    """Yield pairs of lists; each combination is a job: `group` to `trains`, `cell` to `seed`."""
     for cell in (*params.grid.cells(), *params.grid.supervised_cells()):
         block, name, encoders = files[cell.path.with_suffix(".json")], cell.dataset, paths.encoders(cell)
         places = [("pretrain", encoders, name, True), ("evaluate", paths.metrics(cell), name, False)]
