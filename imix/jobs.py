@@ -1,6 +1,6 @@
 """The work of one seed of one cell, in a process of its own: train, evaluate, write.
 
-What the store has is taken from there.
+Or take it from the store.
 """
 
 import json
@@ -30,9 +30,9 @@ class Trained(NamedTuple):
 def train(slot: int, report: Report, cell: Cell, settings: dict[str, Any], code: str, seed: int) -> None:
     """Train one seed of a cell, and write its encoder and its history."""
     device = runtime.configure(slot)
-    rows = dataset.load(paths.tensors(cell.dataset), device)
+    data = dataset.load(paths.tensors(cell.dataset), device)
     history = paths.histories(cell) / f"{seed}.csv"
-    with trained(cell, settings, code, seed, rows, report, history) as done:
+    with trained(cell, settings, code, seed, data, report, history) as done:
         write_bytes(paths.encoders(cell) / f"{seed}.safetensors", done.encoder.read_bytes())
         write_bytes(history, done.history.read_bytes())
 
@@ -49,7 +49,7 @@ def evaluate(
 def baseline(
     slot: int, report: Report, kind: str, name: str, settings: dict[str, Any], code: str, seed: int, target: Path
 ) -> None:
-    """Evaluate raw inputs or an untrained encoder (``kind``), and write the metrics."""
+    """Evaluate raw inputs or an untrained encoder (``kind``) of a data set, and write the metrics."""
     data = dataset.load(paths.tensors(name), runtime.configure(slot))
     domain = _domain(settings, data)
     torch.manual_seed(seed)
@@ -89,7 +89,7 @@ def variant(
 
 @contextmanager
 def trained(
-    cell: Cell, raw: dict[str, Any], code: str, seed: int, rows: dataset.Dataset, report: Report,
+    cell: Cell, raw: dict[str, Any], code: str, seed: int, data: dataset.Dataset, report: Report,
     history: Path | None = None,
 ) -> Iterator[Trained]:  # fmt: skip
     """Yield a training's results: from the store, or trained now, from where it was saved last.
@@ -97,7 +97,8 @@ def trained(
     Until the block ends no other process removes them from the store.
 
     Args:
-        history: a file that gets the history after each epoch, so that a running training can be plotted.
+        history: a file that gets the history after each epoch, so that a running training can be
+            plotted.
     """
     settings = domains.training_class(cell.method, data.kind).model_validate(raw)
     work = store.entry("trainings", training_key(cell.method, raw, code, seed, data.sha256, data.device))
@@ -106,22 +107,18 @@ def trained(
         if work.finished():
             report(1, 1, "from the store")
         else:
-            _train(work, label, cell, settings, seed, rows, report, history)
+            _train(work, label, cell, settings, seed, data, report, history)
         files = store.results(work)
         yield Trained(files["encoder.safetensors"], files["history.csv"])
 
 
 def training_key(method: str, raw: dict[str, Any], code: str, seed: int, sha256: str, device: torch.device) -> str:
-    """Return the store's key of a training: its identity, and what else decides its bytes.
-
-    Args:
-        raw: its settings. code: the fingerprint of its code. sha256: of its data.
-    """
+    """Return the store's key of a training: its identity, and what else decides its bytes."""
     return identity.digest([method, raw, code, seed, sha256, runtime.rounding(device)])[:24]
 
 
 def _train(
-    work: store.Entry, label: str, cell: Cell, settings: Any, seed: int, rows: dataset.Dataset, report: Report,
+    work: store.Entry, label: str, cell: Cell, settings: Any, seed: int, data: dataset.Dataset, report: Report,
     history: Path | None,
 ) -> None:  # fmt: skip
     store.prepare(work)
@@ -140,7 +137,8 @@ def _train(
                 write_bytes(history, pretraining.history_csv(training.history).encode())
         report(done, total, text)
 
-    # until the results are in the store: a signal that comes after the last step must not cost the training
+    # until the results are in the store: a signal that comes after the last step must not cost the
+    # training
     with noted_signals() as signals:
         try:
             pretraining.run(training, label, save, store.save_seconds(), progress, signals)

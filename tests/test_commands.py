@@ -10,12 +10,12 @@ import pytest
 
 from imix import __main__ as command_line
 from imix import archives
+from imix.commands import explain
 from imix.console import plain
 from imix.errors import UserError
 from imix.paths import Cell
-from imix.planning import explaining
 from imix.reporting import results
-from imix.settings import loading, merging, resolved
+from imix.settings import loading, merging
 from tests import test_report
 from tests.conftest import ROOT
 

@@ -20,7 +20,7 @@ from pydantic import Field
 from imix.dataset import random_rows
 from imix.errors import UserError
 from imix.files import write_bytes
-from imix.schema import Below, Seed, Strict, Within
+from imix.schema import BelowOne, Seed, Strict, Within
 from imix.sources import SPLITS, Form, Package, Splits, check_count
 from imix.views import speech
 from imix.views.base import Statistics
