@@ -42,7 +42,7 @@ def cell(dataset: str, method: str, mix: str, size: float | None = None, **chang
 
 def probe(dataset: str) -> Probe:
     """Return how a data set's encoders are probed."""
-    return Probe.model_validate(merging.evaluation(params(), dataset)["probe"])
+    return Probe.model_validate(merging.evaluation_settings(params(), dataset)["probe"])
 
 
 def noise(dataset: str, rows: int, device: torch.device = HOST) -> Dataset:
@@ -53,7 +53,7 @@ def noise(dataset: str, rows: int, device: torch.device = HOST) -> Dataset:
 
 def views_settings(dataset: str) -> Any:
     """Return the settings of the views that a data set's encoders are evaluated with."""
-    found = merging.evaluation(params(), dataset)
+    found = merging.evaluation_settings(params(), dataset)
     return domains.domain_class(found["kind"]).model_validate({k: found[k] for k in domains.Domain.model_fields}).views
 
 

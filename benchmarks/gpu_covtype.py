@@ -64,7 +64,7 @@ def evaluation(tiny: bool) -> dict[str, Any]:
     from benchmarks import cells
     from imix.settings import merging
 
-    found = merging.evaluation(cells.params(), "covtype")
+    found = merging.evaluation_settings(cells.params(), "covtype")
     return found | {"probe": found["probe"] | {"epochs": 2, "milestones": [1]}} if tiny else found
 
 
@@ -83,10 +83,10 @@ def one(
 
     rows = dataset.load(data, runtime.configure(slot))
     with jobs.trained(cell, raw, identity.training_code(cell.method, rows.kind), seed, rows, report) as done:
-        network, fingerprint = checkpoints.load(done.encoder, rows)
+        network, weights = checkpoints.load(done.encoder, rows)
         loss = float(done.history.read_text().splitlines()[-1].split(",")[1])
-    metrics = jobs.evaluated(network, fingerprint, rows, probing, identity.evaluation_code(rows.kind), seed, report)
-    spent = json.loads((store.root() / "records" / f"{fingerprint}.json").read_text())
+    metrics = jobs.evaluated(network, weights, rows, probing, identity.evaluation_code(rows.kind), seed, report)
+    spent = json.loads((store.root() / "records" / f"{weights}.json").read_text())
     found = {"method": cell.method, "mix": cell.mix, "seed": seed, "precision": raw["precision"], "loss": loss}
     found |= {key: metrics[key] for key in METRICS}
     write_json(out / f"{cell.method}-{cell.mix}-{seed}.json", found | {k: spent[k] for k in ("seconds", "device")})

@@ -99,7 +99,7 @@ def operations(dataset: str, method: str, settings: base.Settings) -> float:
     found = merging.data(cells.params(), dataset)
     form, half = found.form, settings.precision == "bfloat16"
     encoder = costs.encoding(found.module.KIND, settings.encoder, form.shape, form.column_groups, half)
-    return costs.step(method, settings, encoder, form.classes)[0]
+    return costs.step_cost(method, settings, encoder, form.classes)[0]
 
 
 def spread(seconds: list[float]) -> dict[str, float | int]:

@@ -44,7 +44,7 @@ def case(name: str, dataset: str, size: float, batch: int, rounds: int) -> None:
         found = merging.data(cells.params(), dataset)
         kind, form, half = found.module.KIND, found.form, precision == "bfloat16"
         encoder = costs.encoding(kind, cell.encoder, form.shape, form.column_groups, half)
-        operations, _ = costs.step("moco", cell, encoder, form.classes)
+        operations, _ = costs.step_cost("moco", cell, encoder, form.classes)
         shares, peaks = [], []
         cells.still(training)
         for _ in range(rounds):

@@ -41,7 +41,7 @@ def paper(rate: float) -> tuple[dict[str, Stage], float]:
         params |= {"ablations": params["ablations"] | {"run": []}, "transfer": {"pairs": []}}
         (path := Path(folder, "params.yaml")).write_text(yaml.safe_dump(params))
         loaded = loading.load(path)
-    jobs = study.Prices(loaded, resolved.resolved(loaded), torch.device("cpu"), rate, None).jobs()
+    jobs = study.priced(loaded, resolved.resolved(loaded), torch.device("cpu"), rate, None)
     seconds, after = defaultdict(list), defaultdict(list)
     for job in jobs:
         name = f"{job.group} {job.output}"

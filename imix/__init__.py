@@ -1,4 +1,4 @@
-"""i-Mix: contrastive representation learning with mixed virtual labels, in any domain (arXiv 2010.08887)."""
+"""i-Mix: contrastive learning with mixed virtual labels, in any domain (arXiv 2010.08887)."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

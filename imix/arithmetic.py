@@ -1,8 +1,9 @@
 """Portable arithmetic: the same roundings on every x86 processor that has AVX2.
 
-Libraries choose their code by the processor, and other code rounds differently. These variables make
-all of them take the code for AVX2. They count only if they are set before torch and NumPy are imported, so
-this module imports neither. ``IMIX_ARITHMETIC=native`` leaves the choice to the libraries, which is faster.
+Libraries choose their code by the processor, and other code rounds differently. These variables
+make all of them take the code for AVX2. They count only if they are set before torch and NumPy are
+imported, so this module imports neither. ``IMIX_ARITHMETIC=native`` leaves the choice to the
+libraries, which is faster.
 """
 
 import os

@@ -1,7 +1,9 @@
-"""Encoders on disk: safetensors, with what rebuilds the network and prepares rows in the header; nothing is unpickled.
+"""Encoders on disk: safetensors, with what rebuilds the network and prepares rows in the header.
 
-The header's one entry holds "domain": kind, settings of encoder and views; "data": `prepared`; "sha256": of the
-weights; "facts_sha256": of domain and data.
+Nothing is unpickled.
+
+The header's one entry holds "domain": kind, settings of encoder and views; "data": `prepared`;
+"sha256": of the weights; "facts_sha256": of domain and data.
 """
 
 import hashlib
@@ -22,7 +24,7 @@ from imix.schema import Strict
 KEY = "imix"  # the header's only key: safetensors does not keep the order of several
 
 
-def fingerprint(state: dict[str, Tensor]) -> str:
+def weights_sha256(state: dict[str, Tensor]) -> str:
     """Return the SHA-256 of an encoder's weights and statistics, with their names and shapes."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
@@ -32,7 +34,10 @@ def fingerprint(state: dict[str, Tensor]) -> str:
 
 
 def prepared(dataset: Dataset) -> dict[str, Any]:
-    """Return what makes an encoder's input of raw data: shape, statistics, columns; JSON keeps float32 exactly."""
+    """Return what makes an encoder's input of raw data: shape, statistics, columns.
+
+    JSON keeps float32 exactly.
+    """
     return {
         "shape": list(dataset.train.shape[1:]),
         "column_groups": list(dataset.column_groups),
@@ -44,10 +49,13 @@ def prepared(dataset: Dataset) -> dict[str, Any]:
 
 
 def dump(encoder: nn.Module, dataset: Dataset, encoder_settings: Strict, views_settings: Strict) -> tuple[bytes, str]:
-    """Return a file's content and the fingerprint of the weights; `load` and `imix.encoding.load_encoder` read it."""
+    """Return a file's content and the SHA-256 of the weights.
+
+    `load` and `imix.encoding.load_encoder` read it.
+    """
     state = {name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}
     domain = {"kind": dataset.kind, "encoder": encoder_settings.model_dump(), "views": views_settings.model_dump()}
-    sha256 = fingerprint(state)
+    sha256 = weights_sha256(state)
     facts = {"domain": domain, "data": prepared(dataset)}
     header = facts | {"sha256": sha256, "facts_sha256": digest(facts)}
     return save(state, metadata={KEY: json.dumps(header)}), sha256
@@ -64,13 +72,15 @@ def read(path: Path, device: str = "cpu") -> tuple[dict[str, Any], dict[str, Ten
         header = json.loads((file.metadata() or {})[KEY])
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     facts = {key: header[key] for key in ("domain", "data")}
-    if (fingerprint(state), digest(facts)) != (header["sha256"], header["facts_sha256"]):
+    if (weights_sha256(state), digest(facts)) != (header["sha256"], header["facts_sha256"]):
         raise UserError(f"{path}: damaged: not what was saved; `dvc repro -f` of its stage makes it again")
     return header, state
 
 
 def load(path: Path, dataset: Dataset) -> tuple[nn.Module, str]:
-    """Rebuild an encoder for a data set, on the data set's device; return it with its fingerprint.
+    """Rebuild an encoder for a data set, on the data set's device.
+
+    Return it with the SHA-256 of its weights.
 
     Raises:
         UserError: a file that `dump` did not make, or one for other inputs.

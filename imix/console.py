@@ -8,8 +8,8 @@ def show_table(heads: Sequence[str], rows: Sequence[Sequence[str]], total: bool 
     """Print a table.
 
     Args:
-        heads: of the columns; one that begins with ``>`` is of numbers, set flush right. total: the last row is a
-            sum.
+        heads: of the columns; one that begins with ``>`` is of numbers, set flush right. total: the
+            last row is a sum.
     """
     if sys.stdout.isatty():
         _show_rich(heads, rows, total)

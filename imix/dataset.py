@@ -15,8 +15,8 @@ from imix.files import sha256
 from imix.views.base import Statistics
 
 ROWS = ("train", "validation", "test", "unlabelled")  # names of the tensors that hold rows; the last may be missing
-# share of a process's memory on the device that rows may take: as clean float32, images take four times as much, for
-# a moment twice; the rest is for training
+# share of a process's memory on the device that rows may take: as clean float32, images take four
+# times as much, for a moment twice; the rest is for training
 RESIDENT = 0.1
 
 
@@ -63,7 +63,10 @@ class Dataset:
         return len(self.classes) > 1
 
     def pretraining_rows(self) -> tuple[Tensor, Tensor]:
-        """Return rows (N, ...) and labels (N,) of a training without labels; unlabelled rows have -1."""
+        """Return rows (N, ...) and labels (N,) of a training without labels.
+
+        Unlabelled rows have -1.
+        """
         if self.unlabelled is None:
             return self.train, self.train_labels
         none = self.train_labels.new_full((len(self.unlabelled),), -1)
@@ -110,7 +113,10 @@ def load(folder: Path, device: torch.device) -> Dataset:
 
 
 def _placed(tensors: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """Move tensors to the device; leave rows on the host where they would take too much of its memory."""
+    """Move tensors to the device.
+
+    Leave rows on the host where they would take too much of its memory.
+    """
     rows = sum(tensor.nbytes for name, tensor in tensors.items() if name in ROWS)
     host = rows > RESIDENT * runtime.free_memory(device)
     return {name: tensor if host and name in ROWS else tensor.to(device) for name, tensor in tensors.items()}

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class Domain(Strict):
-    """All that an untrained encoder needs. ``kind`` is a module of imix/views, which says what the others are."""
+    """All that an untrained encoder needs.
+
+    ``kind`` is a module of imix/views, which says what the others are.
+    """
 
     kind: str
     encoder: Strict
@@ -47,7 +50,10 @@ def make_views(kind: str, settings: Strict, dataset: Dataset) -> "Views":
 
 
 def make_encoder(kind: str, settings: Strict, dataset: Dataset) -> nn.Module:
-    """Make an encoder for a data set, on its device; draws its weights from torch's global generator."""
+    """Make an encoder for a data set, on its device.
+
+    Its weights are drawn from torch's global generator.
+    """
     views = plugins.find("views", kind)
     shape = views.seen(tuple(dataset.train.shape[1:]))
     encoder = views.Encoder.make(settings, shape, dataset.column_groups)

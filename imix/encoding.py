@@ -1,4 +1,7 @@
-"""Features of raw data by a trained encoder: the file that a training wrote, and nothing else, prepares new rows."""
+"""Features of raw data by a trained encoder.
+
+The file that a training wrote, and nothing else, prepares new rows.
+"""
 
 import csv
 import itertools
@@ -27,14 +30,16 @@ FORMATS = (".parquet", ".csv", ".npy")
 
 
 class Encoder(nn.Module):
-    """A trained encoder with the preparation of its inputs: stored rows (N, ...) -> features (N, D).
+    """A trained encoder that prepares its inputs: stored rows (N, ...) -> features (N, D).
 
-    Stored rows are uint8 pictures (N, C, H, W), int16 windows (N, 16000) or float32 rows of a table (N, columns),
-    as `prepare` returns them. Starts in evaluation mode; fine-tune it as any other module.
+    Stored rows are uint8 pictures (N, C, H, W), int16 windows (N, 16000) or float32 rows of a table
+    (N, columns), as `prepare` returns them. Starts in evaluation mode; fine-tune it as any other
+    module.
 
     Attributes:
         kind: the domain. shape: of a stored row. features: D.
-        columns: tabular only, how a table becomes rows; None where the training's data had no names of columns.
+        columns: tabular only, how a table becomes rows; None where the training's data had no names
+            of columns.
 
     Args:
         path: of the file. header: its facts, as `imix.checkpoints.read` returns them.
@@ -82,17 +87,20 @@ class Encoder(nn.Module):
         return self.columns.matrix(table, where, first)
 
     def decode(self, content: bytes, where: str) -> NDArray[Any]:
-        """Return the stored rows (M, ...) of a file's content: a picture, or a window a second of a recording."""
+        """Return a file's stored rows (M, ...): a picture's, or a recording's, one a second."""
         if self.kind == "image":
             return media.picture(content, (self.shape[0], self.shape[1], self.shape[2]), where)[None]
         return media.windows(content, where)
 
 
 def load_encoder(path: str | Path) -> Encoder:
-    """Load an encoder that a training wrote, with the preparation of its inputs, in evaluation mode.
+    """Load an encoder that a training wrote, with the preparation of its inputs.
+
+    It is in evaluation mode.
 
     Args:
-        path: such as ``data/encoders/diamonds/clean/npair/imix/0.safetensors``; the file may be anywhere.
+        path: such as ``data/encoders/diamonds/clean/npair/imix/0.safetensors``; the file may be
+            anywhere.
 
     Raises:
         UserError: not a file that a training wrote.
@@ -128,8 +136,8 @@ class Batch(NamedTuple):
 def batches(encoder: Encoder, source: Path, identity: str | None = None) -> Iterator[Batch]:
     """Yield the stored rows of a file or folder, `BATCH` or a little more at a time.
 
-    The id of a table's row is its number, from 1, or what the column ``identity`` says; a picture's its path; a
-    recording's windows are path:0, path:1, ... by second.
+    The id of a table's row is its number, from 1, or what the column ``identity`` says; a picture's
+    its path; a recording's windows are path:0, path:1, ... by second.
 
     Raises:
         UserError: data that the encoder cannot take.
@@ -217,7 +225,10 @@ def _names(width: int) -> list[str]:
 
 @contextmanager
 def _writer(target: Path, width: int) -> Iterator[Writer]:
-    """Yield a writer of ``target``, which is there only if all went well; ids of .npy go to <name>.ids.txt."""
+    """Yield a writer of ``target``, which is there only if all went well.
+
+    The ids of a .npy file go to <name>.ids.txt.
+    """
     with replacing(target) as temporary:
         if target.suffix == ".csv":
             with temporary.open("w", encoding="utf-8", newline="") as file:
@@ -247,10 +258,13 @@ def _writer(target: Path, width: int) -> Iterator[Writer]:
 
 @torch.no_grad()
 def encode(path: Path, source: Path, target: Path, identity: str | None = None) -> tuple[int, int]:
-    """Write the features of a file's or folder's items with their ids, a batch at a time; return rows and features.
+    """Write the features of a file's or folder's items with their ids, a batch at a time.
+
+    Return rows and features.
 
     Args:
-        path: the encoder. source: raw data, as `batches` takes them. target: .parquet, .csv or .npy.
+        path: the encoder. source: raw data, as `batches` takes them. target: .parquet, .csv or
+            .npy.
         identity: a table's column of ids.
 
     Raises:

@@ -45,7 +45,10 @@ class Options(argparse.ArgumentParser):
 
 
 class Stopped(Exception):  # noqa: N818 - nothing went wrong
-    """A signal asked for an end, and the work was saved. ``signal``: its number; the text says how to go on."""
+    """A signal asked for an end, and the work was saved.
+
+    ``signal``: its number; the text says how to go on.
+    """
 
     def __init__(self, signal: int, text: str) -> None:
         super().__init__(text)
@@ -86,7 +89,10 @@ def explained(error: BaseException) -> str | None:
 
 
 def exit_cleanly(main: Callable[[], None]) -> None:
-    """Run ``main``; a user's mistake becomes one line and exit code 1, a signal 128 + its number."""
+    """Run ``main``.
+
+    A user's mistake becomes one line and exit code 1, a signal 128 + its number.
+    """
     try:
         main()
         sys.stdout.flush()

@@ -76,13 +76,15 @@ class Probes(NamedTuple):
 def train_probes(copies: list[Tensor], labels: Tensor, classes: int, settings: Probe, seed: int) -> Probes:
     """Train one linear classifier per learning rate, all at once, on the same batches (section 3).
 
-    SGD with momentum, no weight decay, rate x batch / 256, x 0.2 at each milestone. The R classifiers share every
-    batch's features, so that one matrix product serves them all; the gradient of the cross-entropy is written out.
+    SGD with momentum, no weight decay, rate x batch / 256, x 0.2 at each milestone. The R
+    classifiers share every batch's features, so that one matrix product serves them all; the
+    gradient of the cross-entropy is written out.
 
     Args:
-        copies: feature matrices (N, D) of the same rows, one per augmented copy; epoch e uses copy e modulo
-            their number.
-        labels: (N,) int64. classes: their number. seed: of the first weights and of the rows' order.
+        copies: feature matrices (N, D) of the same rows, one per augmented copy; epoch e uses copy
+            e modulo their number.
+        labels: (N,) int64. classes: their number. seed: of the first weights and of the rows'
+            order.
     """
     generator = torch.Generator().manual_seed(seed)
     device, dimension, rates = labels.device, copies[0].shape[1], len(settings.rates)
@@ -109,7 +111,7 @@ def train_probes(copies: list[Tensor], labels: Tensor, classes: int, settings: P
 
 
 def accuracy(predictions: Tensor, labels: Tensor) -> Tensor:
-    """Return the share of right predictions over the last dimension, in percent: (..., N), (N,) -> (...)."""
+    """Return the share of right predictions in percent: (..., N), (N,) -> (...)."""
     return (predictions == labels).float().mean(-1) * 100
 
 
@@ -127,10 +129,10 @@ def evaluate(
 ) -> dict[str, Any]:
     """Return all metrics of one encoder on one data set, in percent where they are accuracies.
 
-    Those of labels, `OF_LABELS`, are None where there are fewer than two classes.
-    The learning rate is chosen on the validation rows by probes that never saw them; where those rows were
-    carved from the training rows, the probes are then trained again on all of these, as the paper's are. The
-    best rate by test accuracy, the published protocol, is ``linear_accuracy_test_selected``.
+    Those of labels, `OF_LABELS`, are None where there are fewer than two classes. The learning rate
+    is chosen on the validation rows by probes that never saw them; where those rows were carved
+    from the training rows, the probes are then trained again on all of these, as the paper's are.
+    The best rate by test accuracy, the published protocol, is ``linear_accuracy_test_selected``.
 
     Args:
         encoder: (N, ...) -> (N, D), without the projection head.
@@ -153,7 +155,7 @@ def evaluate(
 def _by_labels(
     encoder: nn.Module, dataset: Dataset, views: "Views", settings: Probe, seed: int, train: Tensor, test: Tensor
 ) -> dict[str, Any]:
-    """Return the metrics that need labels, `OF_LABELS`, from the features of training and test rows."""
+    """Return the metrics that need labels, `OF_LABELS`, from the features of the rows."""
     classes, fit = len(dataset.classes), len(dataset.fit)
     validation = train[fit:] if dataset.carved else extract(encoder, dataset.validation, views.clean, dataset.device)
     copies = _augmented(encoder, views, dataset, settings, seed) or [train]
@@ -192,7 +194,10 @@ def _geometry(train: Tensor, test: Tensor) -> dict[str, float | int]:
 
 @torch.no_grad()
 def _augmented(encoder: nn.Module, views: "Views", dataset: Dataset, settings: Probe, seed: int) -> list[Tensor]:
-    """Return the features of ``settings.copies`` augmented copies of the training rows; images only, as checked."""
+    """Return the features of ``settings.copies`` augmented copies of the training rows.
+
+    Only images have copies; the settings are checked for it.
+    """
     generator = torch.Generator().manual_seed(seed)
     encoder.eval()
 
@@ -206,7 +211,10 @@ def _augmented(encoder: nn.Module, views: "Views", dataset: Dataset, settings: P
 def _with_few_labels(
     train: Tensor, test: Tensor, validation: Tensor, dataset: Dataset, settings: Probe, seed: int
 ) -> dict[str, float]:
-    """Return test accuracies of probes that saw few labels of the ``fit`` rows; validation rows choose the rate."""
+    """Return test accuracies of probes that saw few labels of the ``fit`` rows.
+
+    Validation rows choose the rate.
+    """
     metrics = {}
     for name, fraction in FEW_LABELS.items():
         rows = send(nested_rows(dataset.fit_labels, fraction, seed), train.device)

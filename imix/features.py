@@ -44,7 +44,7 @@ def extract(
 
 
 def knn_accuracy(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor, neighbours: int) -> float:
-    """Return the accuracy in percent of a vote among the ``neighbours`` most similar rows of the bank (cosine).
+    """Return the accuracy in percent of a vote among the ``neighbours`` most similar rows (cosine).
 
     Args:
         bank: (M, D). queries: (N, D). neighbours: cut to M. A tie goes to the lower class.
@@ -58,7 +58,9 @@ def knn_accuracy(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Ten
 
 
 def random_subset(rows: Tensor, size: int = SPREAD_ROWS) -> Tensor:
-    """Return ``size`` rows of (N, ...) at random, the same ones each time, in their order; all of fewer.
+    """Return ``size`` rows of (N, ...) at random, the same ones each time, in their order.
+
+    Return all rows where there are fewer.
 
     Evenly spaced rows would miss classes where the rows follow a pattern.
     """
@@ -77,14 +79,17 @@ def feature_std(features: Tensor) -> float:
 
 
 def effective_rank(features: Tensor) -> float:
-    """Return how many directions the features (N, D) use: exp of the entropy of their centred, normalised spectrum."""
+    """Return how many directions the features (N, D) use.
+
+    It is exp of the entropy of their centred, normalised spectrum.
+    """
     values = torch.linalg.svdvals((features - features.mean(0)).double())
     share = values / values.sum().clamp_min(1e-300)
     return float(torch.exp(-(share * share.clamp_min(1e-300).log()).sum()))
 
 
 def alignment(first: Tensor, second: Tensor) -> float:
-    """Return the mean squared distance of the normalised features (N, D) of two views of the same rows.
+    """Return the mean squared distance of two views' normalised features (N, D).
 
     Wang and Isola, 2020.
     """
@@ -92,7 +97,9 @@ def alignment(first: Tensor, second: Tensor) -> float:
 
 
 def uniformity(features: Tensor) -> float:
-    """Return the log of the mean over pairs of exp(-2 squared distance) of the normalised features (N, D).
+    """Return the log of the mean over pairs of exp(-2 squared distance) of the features (N, D).
+
+    The features are normalised first.
 
     Wang and Isola, 2020.
     """
@@ -100,10 +107,12 @@ def uniformity(features: Tensor) -> float:
 
 
 def frechet_distance(first: Tensor, second: Tensor) -> float:
-    """Return the Fréchet distance between Gaussians fitted to the normalised features (N, D) and (M, D).
+    """Return the Fréchet distance between Gaussians fitted to features (N, D) and (M, D).
 
-    Dowson and Landau, 1982. The trace of the root of the covariances' product is the nuclear norm of a product of
-    their factors; no root is taken.
+    The features are normalised first.
+
+    Dowson and Landau, 1982. The trace of the root of the covariances' product is the nuclear norm
+    of a product of their factors; no root is taken.
     """
     means, factors = [], []
     for features in (first, second):

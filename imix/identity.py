@@ -1,7 +1,8 @@
 """The identity of a piece of work: one hash of its settings, its data, and the code that it runs.
 
-Stages, store, resume and plan all use it. Code counts by its tokens (`imix.tokens`). Only the modules that a
-cell's entry points import count, directly or not. This leaves out other methods and other domains.
+Stages, store, resume and plan all use it. Code counts by its tokens (`imix.tokens`). Only the
+modules that a cell's entry points import count, directly or not. This leaves out other methods and
+other domains.
 """
 
 import ast
@@ -16,8 +17,8 @@ from imix import plugins
 from imix.tokens import tokens
 
 ROOT = Path(__file__).parents[1]
-# what these do cannot change a result: how names are found, errors and progress are printed, files written,
-# work is spread over processes and kept
+# Modules that cannot change a result: they find names, print errors and progress, write files, and
+# spread work over processes or keep it.
 WITHOUT_EFFECT = frozenset({
     "imix", "imix.errors", "imix.files", "imix.identity", "imix.paths", "imix.plugins", "imix.preload", "imix.progress",
     "imix.running", "imix.schema", "imix.settings", "imix.store", "imix.tokens",
@@ -25,7 +26,7 @@ WITHOUT_EFFECT = frozenset({
 
 
 def training_code(method: str, domain: str) -> str:
-    """Return the fingerprint of the code that trains one method on one domain and writes the encoder."""
+    """Return the fingerprint of the code that trains one method on one domain."""
     return fingerprint("imix.pretraining", "imix.checkpoints", f"imix.methods.{method}", f"imix.views.{domain}")
 
 
@@ -37,7 +38,8 @@ def evaluation_code(domain: str) -> str:
 def source_code(source: str) -> str:
     """Return the fingerprint of the code that fetches and preprocesses one source.
 
-    Speech imports its views for the statistics of spectrograms; the encoder that views name is not used.
+    Speech imports its views for the statistics of spectrograms; the encoder that views name is not
+    used.
     """
     encoders = frozenset(f"imix.encoders.{name}" for name in plugins.names("encoders"))
     return fingerprint(f"imix.datasets.{source}", "imix.sources", without=encoders)
@@ -45,7 +47,7 @@ def source_code(source: str) -> str:
 
 @cache
 def fingerprint(*modules: str, follow: bool = True, without: frozenset[str] = frozenset()) -> str:
-    """Return the SHA-256 of the tokens of these modules and, to ``follow``, of all of imix that they import.
+    """Return the SHA-256 of the tokens of modules and, to ``follow``, of what they import of imix.
 
     Args:
         without: modules that do not count, beside `WITHOUT_EFFECT`.
@@ -76,7 +78,7 @@ def closure(modules: Iterable[str], without: frozenset[str] = frozenset()) -> li
 
 
 def _file(module: str) -> Path | None:
-    """Return the file of a module of this project; None for names that are no module."""
+    """Return the file of a module of this project; None if there is no such module."""
     path = ROOT.joinpath(*module.split("."))
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
@@ -88,7 +90,7 @@ def _tokens(path: Path) -> list[str]:
 
 @cache
 def _imports(module: str, path: Path) -> list[str]:
-    """Return the names under imix that a module imports, anywhere in it; some are no modules."""
+    """Return the names of imix that a module imports anywhere; not all of them are modules."""
     names = []
     for node in _executed(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -103,7 +105,7 @@ def _imports(module: str, path: Path) -> list[str]:
 
 
 def _executed(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield all parts of a syntax tree but those for type checkers."""
+    """Yield the nodes of a syntax tree, without blocks that only type checkers read."""
     yield node
     test = getattr(node, "test", None)
     if isinstance(node, ast.If) and isinstance(test, ast.Name) and test.id == "TYPE_CHECKING":

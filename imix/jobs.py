@@ -1,4 +1,7 @@
-"""The work of one seed of one cell, in a process of its own: train, evaluate, write; or take it from the store."""
+"""The work of one seed of one cell, in a process of its own: train, evaluate, write.
+
+Or take it from the store.
+"""
 
 import json
 from collections.abc import Iterator
@@ -27,9 +30,9 @@ class Trained(NamedTuple):
 def train(slot: int, report: Report, cell: Cell, settings: dict[str, Any], code: str, seed: int) -> None:
     """Train one seed of a cell, and write its encoder and its history."""
     device = runtime.configure(slot)
-    rows = dataset.load(paths.tensors(cell.dataset), device)
+    data = dataset.load(paths.tensors(cell.dataset), device)
     history = paths.histories(cell) / f"{seed}.csv"
-    with trained(cell, settings, code, seed, rows, report, history) as done:
+    with trained(cell, settings, code, seed, data, report, history) as done:
         write_bytes(paths.encoders(cell) / f"{seed}.safetensors", done.encoder.read_bytes())
         write_bytes(history, done.history.read_bytes())
 
@@ -38,25 +41,25 @@ def evaluate(
     slot: int, report: Report, encoder: Path, name: str, settings: dict[str, Any], code: str, seed: int, target: Path
 ) -> None:
     """Evaluate one encoder on the data set ``name``, and write its metrics."""
-    rows = dataset.load(paths.tensors(name), runtime.configure(slot))
-    network, fingerprint = checkpoints.load(encoder, rows)
-    write_json(target, evaluated(network, fingerprint, rows, settings, code, seed, report))
+    data = dataset.load(paths.tensors(name), runtime.configure(slot))
+    network, weights = checkpoints.load(encoder, data)
+    write_json(target, evaluated(network, weights, data, settings, code, seed, report))
 
 
 def baseline(
     slot: int, report: Report, kind: str, name: str, settings: dict[str, Any], code: str, seed: int, target: Path
 ) -> None:
     """Evaluate raw inputs or an untrained encoder (``kind``) of a data set, and write the metrics."""
-    rows = dataset.load(paths.tensors(name), runtime.configure(slot))
-    domain = _domain(settings, rows)
+    data = dataset.load(paths.tensors(name), runtime.configure(slot))
+    domain = _domain(settings, data)
     torch.manual_seed(seed)
-    network = nn.Flatten() if kind == "raw" else domains.make_encoder(rows.kind, domain.encoder, rows)
-    write_json(target, evaluated(network, kind, rows, settings, code, seed, report))
+    network = nn.Flatten() if kind == "raw" else domains.make_encoder(data.kind, domain.encoder, data)
+    write_json(target, evaluated(network, kind, data, settings, code, seed, report))
 
 
-def _domain(settings: dict[str, Any], rows: dataset.Dataset) -> domains.Domain:
+def _domain(settings: dict[str, Any], data: dataset.Dataset) -> domains.Domain:
     """Return the domain in the settings of an evaluation."""
-    model = domains.domain_class(rows.kind)
+    model = domains.domain_class(data.kind)
     return model.model_validate({key: settings[key] for key in model.model_fields})
 
 
@@ -69,13 +72,13 @@ def variant(
     Args:
         trains, evaluates: "settings" and "code" of the training and of the evaluation.
     """
-    rows = dataset.load(paths.tensors(cell.dataset), runtime.configure(slot))
-    with trained(cell, trains["settings"], trains["code"], seed, rows, report) as done:
-        network, fingerprint = checkpoints.load(done.encoder, rows)
+    data = dataset.load(paths.tensors(cell.dataset), runtime.configure(slot))
+    with trained(cell, trains["settings"], trains["code"], seed, data, report) as done:
+        network, weights = checkpoints.load(done.encoder, data)
         history = done.history.read_bytes()
-    metrics = evaluated(network, fingerprint, rows, evaluates["settings"], evaluates["code"], seed, report)
+    metrics = evaluated(network, weights, data, evaluates["settings"], evaluates["code"], seed, report)
     settings = trains["settings"]
-    used = rows.fit_labels if cell.method == "supervised" else rows.pretraining_rows()[1]
+    used = data.fit_labels if cell.method == "supervised" else data.pretraining_rows()[1]
     count = len(used) if settings["fraction"] == 1 else len(dataset.nested_rows(used, settings["fraction"], seed))
     size = {"parameters": sum(p.numel() for p in network.parameters()), "rows": count}
     result = {"size": size, "settings": settings} | {key: metrics.pop(key) for key in ("encoder", "torch")}
@@ -86,7 +89,7 @@ def variant(
 
 @contextmanager
 def trained(
-    cell: Cell, raw: dict[str, Any], code: str, seed: int, rows: dataset.Dataset, report: Report,
+    cell: Cell, raw: dict[str, Any], code: str, seed: int, data: dataset.Dataset, report: Report,
     history: Path | None = None,
 ) -> Iterator[Trained]:  # fmt: skip
     """Yield a training's results: from the store, or trained now, from where it was saved last.
@@ -94,31 +97,32 @@ def trained(
     Until the block ends no other process removes them from the store.
 
     Args:
-        history: a file that gets the history after each epoch, so that a running training can be plotted.
+        history: a file that gets the history after each epoch, so that a running training can be
+            plotted.
     """
-    settings = domains.training_class(cell.method, rows.kind).model_validate(raw)
-    work = store.entry("trainings", training_key(cell.method, raw, code, seed, rows.sha256, rows.device))
+    settings = domains.training_class(cell.method, data.kind).model_validate(raw)
+    work = store.entry("trainings", training_key(cell.method, raw, code, seed, data.sha256, data.device))
     label = f"{cell} seed {seed}"
     with store.claimed(work, label):
         if work.finished():
             report(1, 1, "from the store")
         else:
-            _train(work, label, cell, settings, seed, rows, report, history)
+            _train(work, label, cell, settings, seed, data, report, history)
         files = store.results(work)
         yield Trained(files["encoder.safetensors"], files["history.csv"])
 
 
-def training_key(method: str, raw: dict[str, Any], code: str, seed: int, data: str, device: torch.device) -> str:
+def training_key(method: str, raw: dict[str, Any], code: str, seed: int, sha256: str, device: torch.device) -> str:
     """Return the store's key of a training: its identity, and what else decides its bytes."""
-    return identity.digest([method, raw, code, seed, data, runtime.rounding(device)])[:24]
+    return identity.digest([method, raw, code, seed, sha256, runtime.rounding(device)])[:24]
 
 
 def _train(
-    work: store.Entry, label: str, cell: Cell, settings: Any, seed: int, rows: dataset.Dataset, report: Report,
+    work: store.Entry, label: str, cell: Cell, settings: Any, seed: int, data: dataset.Dataset, report: Report,
     history: Path | None,
 ) -> None:  # fmt: skip
     store.prepare(work)
-    training = pretraining.Training(rows, cell.method, settings, seed)
+    training = pretraining.Training(data, cell.method, settings, seed)
     began = {"git": store.git_revision(), "started": datetime.now(timezone.utc).isoformat(timespec="seconds")}
     if saved := store.load_state(work):
         training.load_state(*saved)
@@ -133,7 +137,8 @@ def _train(
                 write_bytes(history, pretraining.history_csv(training.history).encode())
         report(done, total, text)
 
-    # until the results are in the store: a signal that comes after the last step must not cost the training
+    # until the results are in the store: a signal that comes after the last step must not cost the
+    # training
     with noted_signals() as signals:
         try:
             pretraining.run(training, label, save, store.save_seconds(), progress, signals)
@@ -146,19 +151,19 @@ def _train(
 
 def _keep(work: store.Entry, label: str, training: pretraining.Training, began: dict[str, str]) -> None:
     """Put a finished training's results and record into the store."""
-    settings, rows = training.settings, training.dataset
-    content, fingerprint = checkpoints.dump(training.method.encoder, rows, settings.encoder, settings.views)
+    settings, data = training.settings, training.dataset
+    content, weights = checkpoints.dump(training.method.encoder, data, settings.encoder, settings.views)
     history = pretraining.history_csv(training.history).encode()
     spent = {"label": label, "seconds": round(training.seconds, 2), **began, **runtime.rounding(training.device)}
     spent |= {"processor": runtime.processor(), "threads": torch.get_num_threads()}
-    store.record(fingerprint, spent)
+    store.record(weights, spent)
     store.finish(work, {"encoder.safetensors": content, "history.csv": history}, spent)
 
 
 def evaluated(
     network: nn.Module,
-    fingerprint: str,
-    rows: dataset.Dataset,
+    weights: str,
+    data: dataset.Dataset,
     raw: dict[str, Any],
     code: str,
     seed: int,
@@ -167,11 +172,11 @@ def evaluated(
     """Return an encoder's metrics: from the store, or computed now.
 
     Args:
-        fingerprint: of the encoder's weights; for a baseline, its kind.
+        weights: the SHA-256 of the encoder's weights; for a baseline, its kind.
     """
-    rounding = runtime.rounding(rows.device)
-    key = identity.digest([fingerprint, raw, code, seed, rows.sha256, rounding])[:24]
-    work, label = store.entry("evaluations", key), f"evaluation of {fingerprint[:12]} seed {seed}"
+    rounding = runtime.rounding(data.device)
+    key = identity.digest([weights, raw, code, seed, data.sha256, rounding])[:24]
+    work, label = store.entry("evaluations", key), f"evaluation of {weights[:12]} seed {seed}"
     with store.claimed(work, label):
         if work.finished():
             report(1, 1, "from the store")
@@ -179,9 +184,9 @@ def evaluated(
             store.prepare(work)
             report(0, 0, "evaluating")
             settings = evaluation.Probe.model_validate(raw["probe"])
-            domain = _domain(raw, rows)
-            metrics = evaluation.evaluate(network, rows, domain.views, settings, seed)
-            metrics |= {"encoder": fingerprint, "torch": torch.__version__}
+            domain = _domain(raw, data)
+            metrics = evaluation.evaluate(network, data, domain.views, settings, seed)
+            metrics |= {"encoder": weights, "torch": torch.__version__}
             content = json.dumps(metrics, indent=2, allow_nan=False).encode()
             store.finish(work, {"metrics.json": content}, {"label": label})
         return json.loads(store.results(work)["metrics.json"].read_bytes())

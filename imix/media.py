@@ -18,7 +18,8 @@ def picture(content: bytes, shape: tuple[int, int, int], where: str) -> NDArray[
     """Return a picture as (C, H, W) uint8: scaled to cover the canvas, its centre cut out.
 
     Args:
-        content: of the file. shape: (C, H, W), C = 1 for grey or 3. where: the file that errors name.
+        content: of the file. shape: (C, H, W), C = 1 for grey or 3. where: the file that errors
+            name.
 
     Raises:
         UserError: no picture that can be read.
@@ -38,7 +39,7 @@ def picture(content: bytes, shape: tuple[int, int, int], where: str) -> NDArray[
 
 
 def window_count(samples: int, rate: int) -> int:
-    """Return how many windows of a second a recording gives: whole seconds, rounded, at least one."""
+    """Return how many windows a recording gives: its seconds, rounded, at least one."""
     return max(1, round(samples / rate))
 
 
@@ -58,7 +59,9 @@ def windows_of_file(path: Path) -> int:
 
 
 def windows(content: bytes, where: str) -> NDArray[np.int16]:
-    """Return a recording as windows of a second at 16 kHz, (M, 16000) int16: channels averaged, resampled.
+    """Return a recording as windows of a second at 16 kHz, (M, 16000) int16.
+
+    Channels are averaged.
 
     The last window is filled with silence, or cut where less than half of it would be sound.
 

@@ -117,7 +117,10 @@ def moco(anchors: Tensor, keys: Tensor, queue: Tensor, temperature: float, contr
 
 
 def _at(values: Tensor, label: Tensor) -> Tensor:
-    """Return each row's value at its label, (N, M), (N,) -> (N,); torch lists nll_loss as not deterministic on CUDA."""
+    """Return each row's value at its label, (N, M), (N,) -> (N,).
+
+    Torch lists nll_loss as not deterministic on CUDA.
+    """
     return values.gather(1, label[:, None])[:, 0]
 
 

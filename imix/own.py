@@ -1,7 +1,8 @@
-"""A user's own data in ``own/<name>/``: which files count, how they become raw data, how rows are split.
+"""A user's own data in ``own/<name>/``: its files, raw data and splits.
 
-DVC hashes all of ``own/`` for the stage `settings`, which writes the hash of each data set's own files into its
-source.json. So editing a file makes what depends on that data set stale, and nothing else.
+DVC hashes all of ``own/`` for the stage `settings`, which writes the hash of each data set's own
+files into its source.json. So editing a file makes what depends on that data set stale, and nothing
+else.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ from pydantic import Field, field_validator
 from imix.errors import UserError
 from imix.files import replacing
 from imix.files import sha256 as file_sha256
-from imix.schema import Name, Seed, Share, Strict
+from imix.schema import Name, ProperFraction, Seed, Strict
 from imix.sources import FEWEST, SPLITS, Form, stratified
 
 OWN = Path("own")
@@ -42,8 +43,8 @@ class OwnSource(Strict):
 class OwnRows(Strict):
     """How rows are split. Shares are of all rows (test) and of the other rows (validation)."""
 
-    validation: Share = 0.2
-    test: Share = 0.2
+    validation: ProperFraction = 0.2
+    test: ProperFraction = 0.2
     seed: Seed = 0
 
 
@@ -91,7 +92,10 @@ def signature(paths: Iterable[Path]) -> tuple[tuple[str, int, int], ...]:
 
 
 def content_sha256(paths: Iterable[Path]) -> str:
-    """Return the SHA-256 of files with their names; files are read again only if their size or time has changed."""
+    """Return the SHA-256 of files with their names.
+
+    Files are read again only if their size or time has changed.
+    """
     return _content_sha256(signature(paths))
 
 
@@ -110,7 +114,7 @@ def check_unchanged(source: OwnSource, paths: Iterable[Path]) -> None:
 
 
 def pack(source: OwnSource, paths: Sequence[Path], folder: Path) -> None:
-    """Put a data set's files into one archive in ``folder`` without compression: the same bytes for the same files.
+    """Put a data set's files into one archive in ``folder``: the same bytes for the same files.
 
     Raises:
         UserError: they have changed since the stage settings ran.
@@ -143,8 +147,10 @@ def choose(
     """Split rows: as ``given``, or at random with classes in proportion.
 
     Args:
-        labels: (N,) classes, -1 for rows without a label. classes: their names. where: what errors name.
-        given: (N,) names of splits; of training rows, validation rows are carved where none are given.
+        labels: (N,) classes, -1 for rows without a label. classes: their names. where: what errors
+            name.
+        given: (N,) names of splits; of training rows, validation rows are carved where none are
+            given.
         groups: (N,) names; rows of one group come into one split.
 
     Raises:

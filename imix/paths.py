@@ -65,7 +65,10 @@ def metrics(cell: Cell, pretrained_on: str | None = None) -> Path:
 
 
 def baseline(dataset: str) -> Path:
-    """Return the folder of a data set's baselines: ``raw/<seed>.json`` and ``untrained/<seed>.json``."""
+    """Return the folder of a data set's baselines.
+
+    It has ``raw/<seed>.json`` and ``untrained/<seed>.json``.
+    """
     return DATA / "metrics" / dataset / "baseline"
 
 
@@ -75,7 +78,10 @@ def shown(dataset: str) -> Path:
 
 
 def best(dataset: str) -> Path:
-    """Return the file of a data set's best encoder; its model card is beside it, with the ending .md."""
+    """Return the file of a data set's best encoder.
+
+    Its model card is beside it, with the ending .md.
+    """
     return DATA / "best" / f"{dataset}.safetensors"
 
 

@@ -1,7 +1,7 @@
 """Find the modules that declare a data set, a method or a domain, by their file's name.
 
-A module dropped into ``imix/datasets``, ``imix/methods`` or ``imix/views`` is known everywhere: no list
-names it.
+A module dropped into ``imix/datasets``, ``imix/methods`` or ``imix/views`` is known everywhere: no
+list names it.
 """
 
 import pkgutil
@@ -22,7 +22,10 @@ DECLARED = {
 
 @cache
 def names(package: str) -> list[str]:
-    """Return the names of the modules in ``imix.<package>``, sorted; ``base`` holds what they share."""
+    """Return the names of the modules in ``imix.<package>``, sorted.
+
+    ``base`` holds what they share.
+    """
     path = import_module(f"imix.{package}").__path__
     return sorted(module.name for module in pkgutil.iter_modules(path) if module.name != "base")
 
@@ -34,7 +37,8 @@ def find(package: str, name: str, where: str = "") -> ModuleType:
         where: what an error names, as in "params.yaml: grid.methods".
 
     Raises:
-        UserError: no such module, with the nearest name and all of them; or one that lacks a declaration.
+        UserError: no such module, with the nearest name and all of them; or one that lacks a
+            declaration.
     """
     entry(dict.fromkeys(names(package)), name, where or f"imix/{package}")
     module = import_module(f"imix.{package}.{name}")

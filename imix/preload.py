@@ -1,4 +1,7 @@
-"""Import what every training needs before workers are forked: the first optimiser makes torch load its compiler."""
+"""Import what every training needs before workers are forked.
+
+The first optimiser makes torch load its compiler.
+"""
 
 import torch
 

@@ -1,4 +1,7 @@
-"""The training loop: order of the rows, views, mixing, loss, step; history, and continuing after a kill."""
+"""The training loop: order of the rows, views, mixing, loss, step.
+
+It keeps the history, and continues after a kill.
+"""
 
 import math
 import time
@@ -22,7 +25,7 @@ MONITOR_NEIGHBOURS = 20  # k of the kNN that watches a training
 
 
 class Streams(NamedTuple):
-    """Independent host generators of one training, so that plain and i-Mix see the same rows and the same views."""
+    """Independent host generators of one training: plain and i-Mix see the same rows and views."""
 
     order: torch.Generator
     views: torch.Generator
@@ -38,8 +41,8 @@ def streams(seed: int) -> Streams:
 def learning_rate(step: int, steps: int, settings: base.Settings) -> float:
     """Return the rate at a step, counted from 0, of ``steps`` an epoch (section 2).
 
-    Base rate x batch / 256; per epoch, cosine to 0 or x 0.1 at milestones; before that a linear warm-up
-    from 0, per step, that ends on the schedule's own value.
+    Base rate x batch / 256; per epoch, cosine to 0 or x 0.1 at milestones; before that a linear
+    warm-up from 0, per step, that ends on the schedule's own value.
     """
     peak = settings.learning_rate * settings.batch_size / 256
 
@@ -77,7 +80,8 @@ class Training:
     """One training: everything that changes while it runs, so that it can be saved and continued.
 
     Args:
-        dataset: of the device. method: its name. settings: of the method's class for the data set's domain.
+        dataset: of the device. method: its name. settings: of the method's class for the data set's
+            domain.
         seed: of weights, order, views and mixing.
 
     Raises:
@@ -120,13 +124,19 @@ class Training:
         self.seconds = 0.0  # of training, those before a kill included
 
     def _compile(self) -> None:
-        """Compile the encoder and the key encoder, at their first calls; weights keep their names."""
+        """Compile the encoder and the key encoder, at their first calls.
+
+        Weights keep their names.
+        """
         self.method.encoder.compile()
         if self.method.keys is not None:
             self.method.keys.network.compile()
 
     def _cleaned(self, rows: Tensor) -> Tensor:
-        """Return rows, where they were, as the encoder sees them without augmentation; computed in blocks."""
+        """Return rows, where they were, as the encoder sees them without augmentation.
+
+        They are computed in blocks.
+        """
         blocks = (self.views.clean(send(block, self.device)) for block in rows.split(BATCH))
         return torch.cat([block.to(rows.device) for block in blocks])
 
@@ -138,7 +148,8 @@ class Training:
     def step_loss(self, rows: Tensor) -> Tensor:
         """Return the loss () of one batch of row indices (N,)."""
         stored = self.rows if self.clean is None else self.clean
-        # rows on the host: these lines run ahead of the device, so that a batch is there when its step begins
+        # rows on the host: these lines run ahead of the device, so that a batch is there when its
+        # step begins
         batch = send(stored[send(rows, stored.device)], self.device)
         self.method.follow()
         anchors = self._view(batch, 0)
@@ -170,7 +181,9 @@ class Training:
         return mixing.mixed_loss(loss, mixture.partner, mixture.lam)
 
     def run_step(self) -> None:
-        """Train on the next batch; after an epoch's last, which may leave rows over, add a line to the history.
+        """Train on the next batch.
+
+        After an epoch's last, which may leave rows over, add a line to the history.
 
         Raises:
             UserError: the loss is no longer finite.
@@ -206,7 +219,10 @@ class Training:
             self._diverged("the loss is")
 
     def check_all(self) -> None:
-        """Raise UserError where the loss, a weight, a statistic or a key is not finite; such a state is not saved."""
+        """Raise UserError where the loss, a weight, a statistic or a key is not finite.
+
+        Such a state is not saved.
+        """
         self.check()
         if not torch.stack([tensor.isfinite().all() for tensor in self.method.state_dict().values()]).all():
             self._diverged("weights are")
@@ -219,7 +235,10 @@ class Training:
         )
 
     def _monitor(self) -> dict[str, float]:
-        """Return kNN accuracy on validation rows and spread of features, every ``knn_every`` epochs and at the end."""
+        """Return kNN accuracy on validation rows and spread of features.
+
+        Both are taken every ``knn_every`` epochs and at the end.
+        """
         if self.epoch % self.settings.knn_every and self.epoch < self.settings.epochs:
             return {"knn_validation": math.nan, "feature_std": math.nan, "collapsed": math.nan}
         data, accuracy = self.dataset, math.nan
@@ -233,7 +252,7 @@ class Training:
         return {"knn_validation": accuracy, "feature_std": spread, "collapsed": int(spread < COLLAPSED)}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return all that a later process needs to continue as if nothing had happened: tensors by name, and facts."""
+        """Return what a later process needs to continue exactly: tensors by name, and facts."""
         tensors = {f"method.{name}": tensor for name, tensor in self.method.state_dict().items()}
         for number, parameter in enumerate(self.optimiser.param_groups[0]["params"]):
             velocity = self.optimiser.state[parameter].get("momentum_buffer")
@@ -271,7 +290,8 @@ def run(
     """Train to the end.
 
     Args:
-        label: what errors name. save: takes the training's state, every ``save_seconds`` and on a signal.
+        label: what errors name. save: takes the training's state, every ``save_seconds`` and on a
+            signal.
         signals: those noted so far (`imix.errors.noted_signals`).
 
     Raises:

@@ -1,4 +1,4 @@
-"""Progress of the trainings of a stage: bars on a terminal, lines at least every half a minute elsewhere."""
+"""Progress of a stage's trainings: bars on a terminal, elsewhere a line every half a minute."""
 
 import sys
 import time
@@ -77,7 +77,8 @@ class Display:
         self.running: dict[int, _Work] = {}
         self.printed = time.monotonic()
         self.said: set[str] = set()
-        # what this run did: pieces of work in shares, and the seconds that they took; without what the store had
+        # what this run did: pieces of work in shares, and the seconds that they took; without what
+        # the store had
         self.fresh = self.busy = 0.0
         self.together = 1  # pieces of work that ran side by side
         self.terminal = sys.stderr.isatty()
@@ -127,7 +128,9 @@ class Display:
             self.whole.update(1)
 
     def seconds_left(self) -> float:
-        """Estimate the seconds until all is done, from what this run has done; NaN before anything is.
+        """Estimate the seconds until all is done, from what this run has done.
+
+        Return NaN before anything is done.
 
         What waits counts as work from its beginning: whether the store has it is not known.
         """
@@ -152,7 +155,10 @@ class Display:
         return "" if left != left else f"about {tqdm.format_interval(left)} left"  # NaN differs from itself
 
     def tick(self) -> None:
-        """Refresh the bars; elsewhere, print a line for each piece of work and one for the stage, where it is time."""
+        """Refresh the bars.
+
+        Elsewhere, print a line for each piece of work and one for the stage, where it is time.
+        """
         if self.whole is not None:
             self.whole.set_postfix_str(self._about(), refresh=False)
             self.whole.refresh()

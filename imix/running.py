@@ -1,4 +1,4 @@
-"""Run pieces of work side by side, one process each, forked from a process that has torch loaded."""
+"""Run pieces of work side by side, each in a process forked from one that has torch loaded."""
 
 import multiprocessing
 import os
@@ -18,7 +18,7 @@ from imix.errors import Stopped, UserError, explained, noted_signals
 from imix.progress import Display, Report, speak_through
 
 REPORT_SECONDS = 0.5  # between two reports of a worker
-LOOK_SECONDS = 0.5  # between two looks of the parent at signals and the clock
+LOOK_SECONDS = 0.5  # between two checks of signals and the clock by the parent
 FAILURES = {"error": UserError, "crash": RuntimeError}  # by the last message of a worker
 SERVED = "forkserver" in multiprocessing.get_all_start_methods()  # not on Windows: there, every worker loads torch
 
@@ -26,7 +26,8 @@ SERVED = "forkserver" in multiprocessing.get_all_start_methods()  # not on Windo
 class Task(NamedTuple):
     """One piece of work: ``work(slot, report, *args)`` in a process of its own.
 
-    ``work`` is a name such as "imix.jobs:train", so that the process that runs tasks need not import torch.
+    ``work`` is a name such as "imix.jobs:train", so that the process that runs tasks need not
+    import torch.
     """
 
     label: str
@@ -37,8 +38,8 @@ class Task(NamedTuple):
 def run(label: str, tasks: Sequence[Task], preload: Sequence[str]) -> None:
     """Run the tasks in their order, as many side by side as `imix.runtime.workers` says.
 
-    On SIGINT or SIGTERM, or when a task fails, the running ones are asked to save and end. A second signal
-    ends them at once.
+    On SIGINT or SIGTERM, or when a task fails, the running ones are asked to save and end. A second
+    signal ends them at once.
 
     Args:
         preload: modules that the process loads from which workers are forked.
@@ -61,8 +62,8 @@ def _serve(preload: Sequence[str]) -> None:
     from multiprocessing import forkserver, resource_tracker
 
     multiprocessing.set_forkserver_preload(list(preload))
-    resource_tracker.ensure_running()  # else the next line but one starts it, which unblocks SIGINT
-    # a terminal sends SIGINT to all: the workers inherit that it is blocked, the parent alone decides
+    resource_tracker.ensure_running()  # else `forkserver` starts it, which unblocks SIGINT
+    # A terminal sends SIGINT to all. Workers inherit the block, so that the parent alone decides.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
@@ -90,7 +91,7 @@ def _started(name: str, target: Callable[..., None], *args: Any) -> BaseProcess:
 
 
 def _workers() -> int:
-    """Return how many workers to run, as a worker says it: it has torch, which counts the GPUs."""
+    """Return how many workers to run; a worker counts, since it has torch, which knows the GPUs."""
     ours, theirs = multiprocessing.Pipe(duplex=False)
     process = _started("workers", _count_workers, theirs)
     theirs.close()
@@ -126,7 +127,10 @@ class _Pool:
         self.failure: Exception | None = None
 
     def run(self, workers: int) -> None:
-        """Run all tasks, ``workers`` at a time, or until a signal or a failure; then raise the failure."""
+        """Run all tasks, ``workers`` at a time, or until a signal or a failure.
+
+        Then raise the failure.
+        """
         free, asked = list(range(workers))[::-1], 0
         try:
             while self.running or (self.left and not self._ending()):
@@ -147,7 +151,7 @@ class _Pool:
     def _send(self, number: int) -> None:
         """Send a signal to every running worker."""
         for *_, process in self.running.values():
-            # not process.terminate(), which does nothing once the process that forked the worker is dead
+            # process.terminate() does nothing once the process that forked the worker is dead
             with suppress(ProcessLookupError):
                 os.kill(process.pid, number)
 
@@ -192,7 +196,7 @@ class _Pool:
 
 
 def _death(label: str, code: int | None) -> Exception:
-    """Return the error for a worker that ended without a word."""
+    """Return the error for a worker that ended without a last message."""
     if code is not None and 0 <= code < 255:  # 255: not known
         return RuntimeError(f"{label}: its process failed before its work began (exit code {code}); see above")
     how = "" if code in (None, 255) else f" by {signal.Signals(-code).name}"
@@ -205,7 +209,7 @@ def _death(label: str, code: int | None) -> Exception:
 def _worker(task: Task, slot: int, connection: Connection) -> None:
     """Do one task in this process, and send reports, then how it ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # work that can save what it has takes it from here
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # work that can save its state sets its own handler
     threading.Thread(target=_end_with_parent, daemon=True).start()
     speak_through(lambda text: _send(connection, "say", text))
     try:

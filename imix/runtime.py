@@ -1,4 +1,7 @@
-"""The machine's side of a run: device, threads, precision, determinism. Machine facts come from the environment."""
+"""The machine's side of a run: device, threads, precision, determinism.
+
+Machine facts come from the environment.
+"""
 
 import math
 import os
@@ -21,9 +24,9 @@ from imix.errors import UserError
 def configure(slot: int = 0) -> torch.device:
     """Make torch deterministic, set its threads, and return the device.
 
-    ``IMIX_DEVICE`` names the device (default: cuda where there is one, else cpu). ``IMIX_THREADS``, else
-    ``OMP_NUM_THREADS``, sets a process's threads; the default is 1, so that a result does not depend on how
-    many cores there are.
+    ``IMIX_DEVICE`` names the device (default: cuda where there is one, else cpu). ``IMIX_THREADS``,
+    else ``OMP_NUM_THREADS``, sets a process's threads; the default is 1, so that a result does not
+    depend on how many cores there are.
 
     Args:
         slot: the number of this process among those that run side by side, which share the GPUs.
@@ -41,9 +44,10 @@ def configure(slot: int = 0) -> torch.device:
 
 
 def set_precision(precision: str) -> None:
-    """Compute float32 products in float32 ("float32", "bfloat16") or in TF32 ("tf32"), on GPUs that have it.
+    """Compute float32 products in TF32 ("tf32", on GPUs that have it), else in float32.
 
-    Sets every backend: one that other code of this process has set does not follow ``torch.backends``.
+    Sets every backend: one that other code of this process has set does not follow
+    ``torch.backends``.
     """
     for backend in _backends():
         backend.fp32_precision = "tf32" if precision == "tf32" else "ieee"
@@ -91,7 +95,7 @@ def threads() -> int:
 
 
 def workers() -> int:
-    """Return how many trainings run side by side: ``IMIX_WORKERS``, by default one per GPU or per core.
+    """Return how many trainings run side by side: ``IMIX_WORKERS``, else one per GPU or core.
 
     Raises:
         UserError: ``IMIX_WORKERS`` is no such number.
@@ -111,7 +115,10 @@ def _gpus() -> int:
 
 
 def free_memory(device: torch.device) -> float:
-    """Return the bytes of a device's free memory for each process that runs on it; of a CPU, infinity."""
+    """Return the bytes of a device's free memory for each process that runs on it.
+
+    Return infinity for a CPU.
+    """
     if device.type != "cuda":
         return math.inf
     return torch.cuda.mem_get_info(device)[0] / math.ceil(workers() / max(1, _gpus()))
@@ -125,9 +132,12 @@ def _count(variable: str, default: int) -> int:
 
 
 def rounding(device: torch.device) -> dict[str, Any]:
-    """Return what decides how numbers are rounded here besides the code: equal values give equal bytes.
+    """Return what decides, besides the code, how numbers are rounded here.
 
-    On a GPU neither the processor nor the threads count; with portable arithmetic the processor does not.
+    Equal values give equal bytes.
+
+    On a GPU neither the processor nor the threads count; with portable arithmetic the processor
+    does not.
     """
     if device.type == "cuda":
         return {"torch": torch.__version__, "device": torch.cuda.get_device_name(device)}

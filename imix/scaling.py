@@ -1,4 +1,4 @@
-"""Settings that scale with the rows, for data of any size: ``auto``, and epochs given as ``"500 steps"``.
+"""Settings that scale with the rows: ``auto``, and epochs given as ``"500 steps"``.
 
 For a training on N rows:
 

@@ -1,7 +1,7 @@
 """Building blocks of all settings: strict models, values with limits, and one-line errors.
 
-Every number has an upper limit: a value that no machine can hold is refused here, not by a traceback
-of torch.
+Every number has an upper limit: a value that no machine can hold is refused here, not by a
+traceback of torch.
 """
 
 import difflib
@@ -80,9 +80,9 @@ Count = Annotated[int, Within(1, 10_000_000)]
 Epochs = Annotated[int, Within(1, 1_000_000)]
 Rate = Annotated[float, Within(1e-9, 1e4)]
 Momentum = Annotated[float, Within(0.0, 0.99999)]
-Fraction = Annotated[float, Within(0.0, 1.0)]
-Share = Annotated[float, Within(0.0, 1.0, inside=True)]
-Below = Annotated[float, Within(0.0, 0.99)]
+Fraction = Annotated[float, Within(0.0, 1.0)]  # 0 and 1 included
+ProperFraction = Annotated[float, Within(0.0, 1.0, inside=True)]  # above 0 and below 1
+BelowOne = Annotated[float, Within(0.0, 0.99)]
 Positive = Annotated[float, Within(0.001, 1000.0)]
 Alpha = Annotated[float, Within(0.01, 1000.0)]  # below 0.01, Gamma variables underflow float64
 Head = Literal["linear", "mlp", "mlpbn", "mlpbn1"]

@@ -41,22 +41,24 @@ OWN: dict[str, dict[str, Any]] = {
 class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Features of a table's rows, learnt without labels.
 
-    Numbers are standardised; texts, booleans and what ``categories`` lists become flags. Batch, epochs and more
-    scale with the rows (`imix.scaling`).
+    Numbers are standardised; texts, booleans and what ``categories`` lists become flags. Batch,
+    epochs and more scale with the rows (`imix.scaling`).
 
     Args:
         method: "npair", "moco" or "byol".
         mix: "imix", or "none" for plain contrastive training.
         augmentation: "augmented" masks numbers at random; "clean" leaves both views as they are.
         steps: of training, about.
-        missing: what a gap in a DataFrame becomes: "refuse", "mean" or "indicator" (`imix.tables.Columns`).
+        missing: what a gap in a DataFrame becomes: "refuse", "mean" or "indicator"
+            (`imix.tables.Columns`).
         categories: columns of a DataFrame whose numbers name categories.
         settings: further settings of a training, as in a recipe of params.yaml.
         device: that trains and encodes.
         random_state: seed, RandomState or None.
 
     Attributes:
-        encoder_: the trained torch module. columns_: how a table becomes rows. history_: a line for every epoch.
+        encoder_: the trained torch module. columns_: how a table becomes rows. history_: a line for
+            every epoch.
         n_features_in_, feature_names_in_: of the table.
 
     Example:
@@ -124,7 +126,7 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return torch.cat(parts).float().numpy()
 
     def save(self, path: str | Path) -> None:
-        """Write the encoder with the preparation of its inputs, for `imix.load_encoder` and `python -m imix encode`."""
+        """Write the encoder with its preparation, for `imix.load_encoder` and `imix encode`."""
         check_is_fitted(self)
         write_bytes(Path(path), self._file)
 
@@ -170,7 +172,10 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
 
 def _dataset(rows: torch.Tensor, mean: NDArray[np.float32], std: NDArray[np.float32], columns: Columns) -> Dataset:
-    """Return rows without labels as a data set; a few serve as validation rows, which only watching needs."""
+    """Return rows without labels as a data set.
+
+    A few serve as validation rows, which only watching needs.
+    """
     labels = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
     splits = {"train": rows, "fit": rows, "validation": rows[:2], "test": rows[:2]}
     return Dataset(

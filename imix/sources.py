@@ -1,7 +1,7 @@
 """What the modules of `imix.datasets` share: form, choice of rows, files of a package, saving.
 
-A source's module returns a `Form` before anything is fetched and `Splits` after reading; `save` writes the
-splits as tensors with a card, which `imix.dataset.load` reads.
+A source's module returns a `Form` before anything is fetched and `Splits` after reading; `save`
+writes the splits as tensors with a card, which `imix.dataset.load` reads.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from imix import archives, plugins
 from imix.archives import Checksum
 from imix.errors import UserError
 from imix.files import replacing, sha256, write_bytes, write_json
-from imix.schema import Count, Seed, Share, Strict
+from imix.schema import Count, ProperFraction, Seed, Strict
 
 SPLITS = ("train", "validation", "test")
 CHECKSUMS = "checksums.json"  # of the raw files
@@ -31,7 +31,7 @@ class DrawnRows(Strict):
     """A seeded, stratified choice of rows out of one table."""
 
     train: Count  # validation rows included
-    validation: Share  # share of the training rows that choices are made on
+    validation: ProperFraction  # share of the training rows that choices are made on
     test: Count
     seed: Seed
 
@@ -40,7 +40,7 @@ class PartRows(Strict):
     """A seeded, stratified choice out of the source's own training and test rows."""
 
     train: Count | None  # validation rows included; null for all
-    validation: Share  # share of the training rows that choices are made on
+    validation: ProperFraction  # share of the training rows that choices are made on
     test: Count | None
     seed: Seed
 
@@ -398,10 +398,14 @@ def save(splits: Splits, folder: Path, kind: str, origin: str, facts: Mapping[st
     with replacing(folder / "tensors.safetensors") as temporary:
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
         digest = sha256(temporary)
+    card = {"kind": kind, "origin": origin, **_described(splits, digest), **facts}
+    write_json(folder / "card.json", card)
+
+
+def _described(splits: Splits, sha256: str) -> dict[str, Any]:
+    """Return what a card says of the rows, and of their file's ``sha256``."""
     classes = len(splits.classes)
-    card = {
-        "kind": kind,
-        "origin": origin,
+    return {
         "rows": {name: len(splits.labels[name]) for name in SPLITS},
         "rows_per_class": {s: np.bincount(splits.labels[s], minlength=classes).tolist() for s in SPLITS},
         "validation": "carved from the training rows" if splits.carved else "the data set's own",
@@ -411,12 +415,10 @@ def save(splits: Splits, folder: Path, kind: str, origin: str, facts: Mapping[st
         "carved": splits.carved,
         "column_groups": list(splits.column_groups),
         "numbers": splits.numbers,
-        "sha256": digest,
+        "sha256": sha256,
         **({"unlabelled": len(splits.unlabelled)} if splits.unlabelled is not None else {}),
         **({"columns": splits.columns} if splits.columns is not None else {}),
-        **facts,
     }
-    write_json(folder / "card.json", card)
 
 
 def _check(splits: Splits, kind: str, where: str) -> None:

@@ -1,7 +1,7 @@
-"""Tables of any kind as rows of numbers: read CSV, TSV and Parquet in blocks, and turn columns into float32.
+"""Tables as rows of numbers: read CSV, TSV and Parquet in blocks, turn columns into float32.
 
-`Columns` says which columns become numbers and which become flags. Fitted once, it travels with the data set's
-card and with every encoder, so that new rows are prepared in the same way.
+`Columns` says which columns become numbers and which become flags. Fitted once, it travels with the
+data set's card and with every encoder, so that new rows are prepared in the same way.
 """
 
 import csv
@@ -46,14 +46,16 @@ class Found(NamedTuple):
 
 
 class Columns(Strict):
-    """Which columns of a table become which columns of the rows: numbers, then flags of categories, then of gaps.
+    """Which columns of a table become which numbers of a row.
+
+    First come numbers, then flags of categories, then flags of gaps.
 
     Attributes:
         numbers: columns of numbers. fill: what gaps in them become.
         categories: values of each column of categories; each value becomes a flag.
         gaps: columns of numbers that get a flag for a gap.
-        missing: what gaps become. ``refuse``: an error. ``mean``: the mean of the training rows; no flag of the
-            category is set. ``indicator``: as ``mean``, and a flag says so.
+        missing: what gaps become. ``refuse``: an error. ``mean``: the mean of the training rows; no
+            flag of the category is set. ``indicator``: as ``mean``, and a flag says so.
         decimal: the mark between whole and broken part in text files.
     """
 
@@ -71,7 +73,9 @@ class Columns(Strict):
         return tuple(size for size in sizes if size)
 
     def matrix(self, table: pd.DataFrame, where: str, first: int = 1) -> NDArray[np.float32]:
-        """Return the rows of a table, (N, columns) float32; gaps in numbers become ``fill``, NaN before it is known.
+        """Return the rows of a table, (N, columns) float32.
+
+        Gaps in numbers become ``fill``, NaN before it is known.
 
         Args:
             where: the file that errors name. first: the number of the first row, from 1.
@@ -98,7 +102,7 @@ class Columns(Strict):
         return np.concatenate(rows, axis=1, dtype=np.float32, casting="unsafe")
 
     def unknown(self, table: pd.DataFrame) -> dict[str, str]:
-        """Return the first value of each column that is no category of it: none of its flags is set."""
+        """Return the first value of each column that is no category of it: it sets no flag."""
         found = {}
         for name, values in self.categories.items():
             texts = as_text(table[name]).dropna()

@@ -1,4 +1,6 @@
-"""What a Python file does, as tokens: without comments, docstrings and line breaks; the same on Python 3.10 to 3.14.
+"""What a Python file does, as tokens: without comments, docstrings and line breaks.
+
+They are the same on Python 3.10 to 3.14.
 
 Imports the standard library alone, so that the tests can run it on every Python.
 """
@@ -12,7 +14,10 @@ MARKS = {tokenize.INDENT: "<indent>", tokenize.DEDENT: "<dedent>"}  # whatever t
 
 
 def tokens(source: str) -> list[str]:
-    """Return the tokens of a module; lines that are strings by themselves, as docstrings are, do nothing."""
+    """Return the tokens of a module.
+
+    Lines that are strings by themselves, as docstrings are, do nothing.
+    """
     result: list[str] = []
     line: list[tuple[int, str]] = []
     for kind, text in _whole_strings(source):
@@ -33,7 +38,10 @@ def _is_plain_string(kind: int, text: str) -> bool:
 
 
 def _whole_strings(source: str) -> Iterator[tuple[int, str]]:
-    """Yield kind and text of each token, an f-string as one string: Python 3.12 and later split them."""
+    """Yield kind and text of each token.
+
+    An f-string is one string: Python 3.12 and later split it.
+    """
     lines, depth, start = list(io.StringIO(source)), 0, (0, 0)
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         name = tokenize.tok_name[token.type]

@@ -1,7 +1,7 @@
-"""The pipeline's stages, one thin script each: read the stage's settings, call imix, write the outs.
+"""The pipeline's stages: thin scripts that read settings, call imix and write outputs.
 
-A stage's identity comes on its command line, its settings from files in data/settings, machine facts from the
-environment. Only the first stage, ``settings``, reads params.yaml.
+A stage's identity comes on its command line, its settings from files in data/settings, machine
+facts from the environment. Only the first stage, ``settings``, reads params.yaml.
 """
 
 import re

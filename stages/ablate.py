@@ -1,4 +1,4 @@
-"""Train and evaluate the variants of an ablation on one data set: data/ablations/<ablation>/<dataset>.
+"""Train and evaluate an ablation's variants: data/ablations/<ablation>/<dataset>.
 
 Trainings that the store has, those of the grid among them, are taken from there.
 """

@@ -1,6 +1,7 @@
 """Evaluate raw inputs and an untrained encoder by the same probe.
 
-Writes data/metrics/<dataset>/baseline/<kind>/<seed>.json and, for reports, the data set's card beside them.
+Writes data/metrics/<dataset>/baseline/<kind>/<seed>.json and, for reports, the data set's card
+beside them.
 """
 
 from imix import paths, running
@@ -26,7 +27,8 @@ def main() -> None:
         for kind in ("raw", "untrained")
         for seed in asked["seeds"]
     ]
-    # with the data set's card, so that reports need nothing of data/<dataset>, which their deps could not name
+    # with the data set's card, so that reports need nothing of data/<dataset>, which their deps
+    # could not name
     write_bytes(target / "card.json", (paths.tensors(dataset) / "card.json").read_bytes())
     running.run(label, tasks, ["imix.jobs", f"imix.views.{asked['settings']['kind']}"])
 

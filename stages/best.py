@@ -1,4 +1,4 @@
-"""Copy the best encoder of a data set, by validation rows, to data/best/<dataset>.safetensors, with a model card."""
+"""Copy a data set's best encoder, by validation rows, to data/best, with a model card."""
 
 from imix import paths
 from imix.errors import exit_cleanly

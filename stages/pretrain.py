@@ -1,4 +1,4 @@
-"""Train a cell with all its seeds: data/encoders/<cell>/<seed>.safetensors, data/histories/<cell>/<seed>.csv."""
+"""Train a cell with all its seeds: data/encoders/<cell>/ and data/histories/<cell>/."""
 
 from imix import paths, running
 from imix.errors import exit_cleanly

@@ -1,4 +1,7 @@
-"""Write the table and plot of one ablation: reports/ablations/<ablation>.md, .csv, .png and .svg; no other file."""
+"""Write the table and plot of one ablation: reports/ablations/<ablation>.md, .csv, .png and .svg.
+
+It writes no other file.
+"""
 
 from imix import paths
 from imix.errors import exit_cleanly

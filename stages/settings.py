@@ -1,4 +1,4 @@
-"""Resolve params.yaml into data/settings: what each stage needs, with the fingerprint of its code."""
+"""Resolve params.yaml into data/settings: what each stage needs, and its code's fingerprint."""
 
 from imix.errors import exit_cleanly
 from imix.paths import SETTINGS

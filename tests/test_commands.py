@@ -10,12 +10,12 @@ import pytest
 
 from imix import __main__ as command_line
 from imix import archives
+from imix.commands import explain
 from imix.console import plain
 from imix.errors import UserError
 from imix.paths import Cell
-from imix.planning import explaining
 from imix.reporting import results
-from imix.settings import loading, merging, resolved
+from imix.settings import loading, merging
 from tests import test_report
 from tests.conftest import ROOT
 
@@ -100,21 +100,21 @@ def test_check_says_what_it_found_and_what_is_in_the_way(monkeypatch, capsys, tm
 
 def test_a_setting_is_explained_by_the_layer_that_it_came_from():
     params = loading.load(ROOT / "params.yaml")
-    files = resolved.resolved(params)
-    cell = explaining.cell("pretrain@mnist-augmented-moco-imix")
+    cell = explain.named("pretrain@mnist-augmented-moco-imix")
     assert cell == Cell("mnist", "augmented", "moco", "imix")
-    found = {key: (json.loads(value), origin) for key, value, origin in explaining.settings(params, files, cell)}
+    settings, layers = merging.resolve(params, cell).model_dump(), merging.layered(params, cell)
+    found = {key: (json.loads(value), origin) for key, value, origin in explain.origins(cell, settings, layers)}
     assert found["ema"] == (0.9, "recipe.mnist.moco") and found["momentum"] == (0.9, "defaults")
     assert found["mix"] == ("imix", "the cell") and found["views.jitter.hue"][1] == "recipe.mnist"
-    assert {key: value for key, (value, _) in found.items()} == explaining.flat(
-        json.loads(json.dumps(merging.resolve(params, cell).model_dump()))
+    assert {key: value for key, (value, _) in found.items()} == explain.flat(
+        json.loads(json.dumps(settings))
     )
-    assert explaining.cell("supervised@mnist-clean-none") == Cell("mnist", "clean", "supervised", "none")
-    assert explaining.cell("report@embedded") is None
+    assert explain.named("supervised@mnist-clean-none") == Cell("mnist", "clean", "supervised", "none")
+    assert explain.named("report@embedded") is None
 
 
 def test_a_change_is_named_with_both_values():
     old, new = {"settings.ema": 0.9, "code.training": "a"}, {"settings.ema": 0.99, "code.training": "b"}
-    assert explaining._change("settings.ema", old, new) == "ema was 0.9, is 0.99"
-    assert explaining._change("code.training", old, new) == "the code of training has changed"
-    assert explaining._change("settings.queue", old, {"settings.queue": 5}) == "queue was nothing, is 5"
+    assert explain._difference("settings.ema", old, new) == "ema was 0.9, is 0.99"
+    assert explain._difference("code.training", old, new) == "the code of training has changed"
+    assert explain._difference("settings.queue", old, {"settings.queue": 5}) == "queue was nothing, is 5"

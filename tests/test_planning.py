@@ -18,11 +18,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from imix import __main__ as command_line
 from imix import domains, evaluation, identity, jobs, paths, plugins, pretraining, sources, store
+from imix.commands import explain
 from imix.commands import plan as command
 from imix.console import plain
 from imix.errors import UserError
 from imix.paths import Cell
-from imix.planning import costs, done, explaining, study, timing
+from imix.planning import costs, done, study, timing
 from imix.progress import silent
 from imix.settings import loading, merging, overrides, resolved
 from tests.conftest import ROOT
@@ -50,7 +51,7 @@ def load(folder, *changes):
 
 
 def plan(params, rate=1e13, recorded=None):
-    return study.Prices(params, resolved.resolved(params), CPU, rate, recorded).jobs()
+    return study.priced(params, resolved.resolved(params), CPU, rate, recorded)
 
 
 def counted(params, cell, **changes):
@@ -58,7 +59,7 @@ def counted(params, cell, **changes):
     settings, found = merging.resolve(params, cell).model_copy(update=changes), merging.data(params, cell.dataset)
     form, kind, half = found.form, found.module.KIND, settings.precision == "bfloat16"
     encoder = costs.encoding(kind, settings.encoder, form.shape, form.column_groups, half)
-    return settings, form, encoder, *costs.step(cell.method, settings, encoder, form.classes)
+    return settings, form, encoder, *costs.step_cost(cell.method, settings, encoder, form.classes)
 
 
 def convolutions(width, side, stride):
@@ -128,7 +129,7 @@ def test_bfloat16_groups_and_both_directions(default):
 def test_what_changes_no_operation_is_counted_once(default, monkeypatch):
     cell = Cell("diamonds", "augmented", "npair", "none")
     *_, first, _ = counted(default, cell)
-    monkeypatch.setattr(costs, "_step", None)
+    monkeypatch.setattr(costs, "counted", None)
     assert counted(default, cell._replace(mix="imix"), epochs=9, learning_rate=0.1)[3] == first
     with pytest.raises(TypeError):
         counted(default, cell, batch_size=44)
@@ -136,7 +137,7 @@ def test_what_changes_no_operation_is_counted_once(default, monkeypatch):
 
 @pytest.mark.parametrize("carved", [True, False])
 def test_operations_of_a_real_evaluation(default, carved):
-    found, settings = merging.data(default, "diamonds"), merging.evaluation(default, "diamonds")
+    found, settings = merging.data(default, "diamonds"), merging.evaluation_settings(default, "diamonds")
     domain = domains.domain_class("tabular").model_validate({k: settings[k] for k in domains.Domain.model_fields})
     probe = evaluation.Probe.model_validate(settings["probe"]).model_copy(update={"epochs": 3, "milestones": []})
     form = found.form._replace(train=150 if carved else 100, validation=50, test=300, carved=carved)
@@ -153,7 +154,7 @@ def test_operations_of_a_real_evaluation(default, carved):
     with FlopCounterMode(display=False) as counter:
         evaluation.evaluate(encoder, rows, domain.views, probe, 0)
     coded = costs.encoding("tabular", domain.encoder, form.shape, form.column_groups, False)
-    operations, memory = costs.evaluation(coded, form, probe)
+    operations, memory = costs.evaluation_cost(coded, form, probe)
     # the counter leaves out products in place, which the probes' gradients are; the plan, the Fréchet distance
     sizes = [form.fit, 5 * 1, 5 * 2] + [form.train] * carved  # of each of the 5 classes, 1 % and 10 % of 20
     gradient = 2 * (coded.features + 1) * form.classes * len(probe.rates) * probe.epochs * sum(sizes)
@@ -171,7 +172,7 @@ def test_planned_steps_are_those_of_a_real_training(default, method, fraction, m
     training, steps = pretraining.Training(rows, method, settings, 0), []
     monkeypatch.setattr(training.optimiser, "step", lambda inner=training.optimiser.step: steps.append(1) or inner())
     pretraining.run(training, "test")
-    planned, *_ = study.training(method, settings, merging.data(default, "diamonds"), encoder, (operations, memory))
+    planned, *_ = study.training_cost(method, settings, merging.data(default, "diamonds"), encoder, (operations, memory))
     assert planned == len(steps) == training.steps * 3
 
 
@@ -321,13 +322,18 @@ def test_reasons_name_what_has_changed(repository, tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text("a: 1\n")
     record = done.Recorded(tmp_path, files)
     names = [record.makers[output.as_posix()].name for output in OUTPUTS]
-    assert explaining.reasons(names[1], record, files) == []
-    assert explaining.reasons(names[3], record, files) == [
+    assert list(explain.stale(names[1], record, files)) == []
+    assert list(explain.stale(names[3], record, files)) == [
         'evaluate.json: settings was "evaluate", is nothing',
         "evaluate.json: ema was nothing, is 2",
     ]
+    (tmp_path / "later").mkdir()
+    shutil.copy(tmp_path / "params.yaml", tmp_path / "later")
+    files[Path("x", "cell.json")] = {"settings": "other"}
+    record = done.Recorded(tmp_path / "later", files)
+    assert list(explain.stale(names[3], record, files))[-1] == f"data/encoders/x: {names[2]} before it"
     with pytest.raises(UserError, match=r"no stage 'cel'.*`dvc stage list` has all"):
-        explaining.reasons("cel", record, files)
+        list(explain.stale("cel", record, files))
 
 
 def left(tmp_path, changes=None, params="a: 1\n"):
@@ -338,7 +344,7 @@ def left(tmp_path, changes=None, params="a: 1\n"):
     folder.mkdir()
     (folder / "params.yaml").write_text(params)
     record = done.Recorded(folder, files | {Path("x", f"{k}.json"): v for k, v in (changes or {}).items()})
-    return [output for output in OUTPUTS if not record.done(output)]
+    return [output for output in OUTPUTS if not record.done(output.as_posix())]
 
 
 def test_what_dvc_has_is_done(repository, tmp_path, monkeypatch):
@@ -511,9 +517,8 @@ def test_the_weights_of_a_timed_training_stay(default, monkeypatch):
 
 
 def job(group, output, seconds, trains=True, **more):
-    return study.Job(
-        Cell("x", "augmented", "npair", "none"), {}, "", 0, group, Path(output), "x", trains, seconds=seconds, **more
-    )
+    cell = Cell("x", "augmented", "npair", "none")
+    return study.Job(group, Path(output), "x", trains, cell, {}, "", 0, seconds=seconds, **more)
 
 
 def test_the_table_adds_up():
@@ -522,13 +527,13 @@ def test_the_table_adds_up():
         job("pretrain", "a", 7200, steps=1000, operations=2e15, memory=3e9),
         job("evaluate", "b", 90, trains=False, operations=1e15, memory=5e9),
     ]
-    lines = plain(command.HEADS, command.rows(found, 1, 2.0)).splitlines()
+    lines = plain(command.HEADS, command.lines(found, 1, 2.0)).splitlines()
     assert len({len(line) for line in lines}) == 1
     _, training, evaluating, total = (" ".join(line.split()) for line in lines)
     assert training == "pretrain 1 of 1 1 of 2 1,000 2 3.00 2.0 h 4.0 h"
     assert evaluating == "evaluate 1 of 1 - - 1 5.00 92 s 92 s"
     assert total == "total 2 of 2 1 of 2 1,000 3 5.00 2.0 h 4.0 h"
-    assert len(command.rows(found, 1, 2.0, cells=True)) == 5
+    assert len(command.lines(found, 1, 2.0, cells=True)) == 5
     assert command.fits(found, 6e9) == "Each process of what is left fits into 6 GB.\n"
     assert command.fits(found, 4e9) == "Does not fit into 4 GB: b (5.0 GB).\n"
 

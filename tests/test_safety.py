@@ -183,8 +183,8 @@ def test_a_damaged_encoder_is_refused_wherever_it_is_damaged(study, tmp_path):
     rows, path = load(study / "data/diamonds/tensors", torch.device("cpu")), tmp_path / "encoder.safetensors"
     whole = (study / paths.encoders(paths.Cell("diamonds", "clean", "moco", "imix")) / "0.safetensors").read_bytes()
     path.write_bytes(whole)
-    encoder, fingerprint = checkpoints.load(path, rows)
-    assert checkpoints.fingerprint(encoder.state_dict()) == fingerprint
+    encoder, sha256 = checkpoints.load(path, rows)
+    assert checkpoints.weights_sha256(encoder.state_dict()) == sha256
     for place in range(0, len(whole), max(1, len(whole) // 60)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         with pytest.raises(UserError, match=r"encoder.safetensors: (not an encoder|damaged)"):

@@ -169,7 +169,7 @@ def test_blocks_merge_key_by_key_and_lists_are_replaced():
     clean = resolve(params, "mnist", "clean", "moco", "none").encoder
     assert (clean.depth, clean.width) == (18, REAL["recipe"]["mnist"]["encoder"]["width"])
     # an evaluation's views are the recipe's own, whatever a cell trains with
-    assert merging.evaluation(loading.check(params), "mnist")["views"] == REAL["recipe"]["mnist"]["views"]
+    assert merging.evaluation_settings(loading.check(params), "mnist")["views"] == REAL["recipe"]["mnist"]["views"]
 
 
 def test_views_of_one_cell_alone():
@@ -406,7 +406,7 @@ def test_the_published_recipes(dataset, augmentation, method, mix):
 
 def test_the_published_probe():
     for dataset in PUBLISHED:
-        probe = merging.evaluation(loading.load(), dataset)["probe"]
+        probe = merging.evaluation_settings(loading.load(), dataset)["probe"]
         image = dataset.startswith("cifar")
         assert (probe["rates"], probe["epochs"], probe["milestones"]) == ([1, 3, 5, 10, 30, 50, 70], 100, [80, 90, 95])
         assert (probe["batch_size"], probe["momentum"]) == (256, 0.9)
@@ -527,7 +527,7 @@ def harmless(params):
         data = merging.data(params, dataset)
         assert min(data.form.fit, data.form.validation, data.form.test) >= 2
         assert data.module.Rows.model_validate_json(data.rows.model_dump_json()) == data.rows
-        evaluation = json.loads(json.dumps(merging.evaluation(params, dataset)))
+        evaluation = json.loads(json.dumps(merging.evaluation_settings(params, dataset)))
         Probe.model_validate(evaluation.pop("probe"))
         domain_class(data.module.KIND).model_validate(evaluation)
     for cell in (*params.grid.cells(), *params.grid.supervised_cells()):

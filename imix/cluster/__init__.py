@@ -9,6 +9,7 @@
     display.py     the table of running, done and left
     start.py       what is refused, and the start of all of it
 
-DVC stays the memory. A runner calls the same `Stage.reproduce` as `dvc repro --single-item`; what it gives back is the
-stage's entry of dvc.lock, which `graph.Graph.record` writes for many stages at once.
+DVC stays the memory. A runner calls the same `Stage.reproduce` as `dvc repro --single-item`; what
+it gives back is the stage's entry of dvc.lock, which `graph.Graph.record` writes for many stages at
+once.
 """

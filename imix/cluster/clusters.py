@@ -1,4 +1,4 @@
-"""Dask clusters: the cores or GPUs of this machine by default, or any other that Dask can start or reach."""
+"""Dask clusters: this machine's cores or GPUs, or any that Dask can start or reach."""
 
 import contextlib
 import logging
@@ -21,7 +21,7 @@ CONNECT_SECONDS = 10.0  # to wait for a scheduler
 
 
 def gpus() -> list[str]:
-    """Return the GPUs of this machine that stages may use, as CUDA numbers them: ``IMIX_DEVICE`` chooses."""
+    """Return the GPUs that stages may use, as CUDA numbers them: ``IMIX_DEVICE`` chooses."""
     device = os.environ.get("IMIX_DEVICE") or "cuda"
     if one := re.fullmatch(r"cuda:(\d+)", device):
         return [one[1]]
@@ -35,7 +35,7 @@ def gpus() -> list[str]:
 
 
 def workers(count: int | None) -> dict[int, dict[str, Any]]:
-    """Return the options of this machine's workers: one stage each, by default one per GPU or per core.
+    """Return the options of this machine's workers: one stage each, one worker per GPU or per core.
 
     Args:
         count: workers. They share the GPUs or cores evenly.
@@ -70,8 +70,8 @@ def connected(address: str | None, cluster: str | None, count: int | None) -> It
     """Yield a client of another scheduler or cluster; by default, of one on this machine.
 
     Args:
-        address: of a scheduler. cluster: a class such as ``dask_jobqueue.SLURMCluster``, with the arguments that
-            Dask's configuration has for it. count: workers to start.
+        address: of a scheduler. cluster: a class such as ``dask_jobqueue.SLURMCluster``, with the
+            arguments that Dask's configuration has for it. count: workers to start.
 
     Raises:
         UserError: no such scheduler or class, or one that cannot be started.

@@ -1,4 +1,7 @@
-"""The table of a run: stages that run, are done and left, by kind; lines where there is no terminal."""
+"""The table of a run: stages that run, are done and left, by kind.
+
+Without a terminal it prints lines.
+"""
 
 import sys
 import time

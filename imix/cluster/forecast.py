@@ -1,6 +1,9 @@
-"""The seconds of stages, from the plan: ``python -m imix.cluster.forecast`` prints them as JSON, by what they write.
+"""The seconds of stages, from the plan.
 
-Stages are weighed by it, and the time left is estimated. It runs beside the stages, at low priority.
+``python -m imix.cluster.forecast`` prints them as JSON, by what the stages write.
+
+Stages are weighed by it, and the time left is estimated. It runs beside the stages, at low
+priority.
 """
 
 import json
@@ -54,7 +57,8 @@ class Forecast:
         """Estimate the seconds until all is done; None before the first stage is.
 
         Args:
-            left: stages, the running ones among them. running: seconds that those have run. slots: stages side by side.
+            left: stages, the running ones among them. running: seconds that those have run. slots:
+                stages side by side.
         """
         if not self.spent:
             return None
@@ -71,7 +75,7 @@ class Forecast:
 
 
 def seconds(rate: float | None) -> dict[str, float]:
-    """Return the seconds of what is left of each stage that trains or evaluates, by the folder that it writes.
+    """Return the seconds left of each stage that trains or evaluates, by the folder that it writes.
 
     Args:
         rate: operations a second; None: steps are timed here.
@@ -81,9 +85,8 @@ def seconds(rate: float | None) -> dict[str, float]:
     from imix.settings import loading, resolved
 
     params = loading.load()
-    prices = study.Prices(params, resolved.resolved(params), runtime.configure(), rate, None)
     found: Counter[str] = Counter()
-    for job in prices.jobs():
+    for job in study.priced(params, resolved.resolved(params), runtime.configure(), rate, None):
         found[job.output.as_posix()] += 0.0 if job.done else job.seconds
     return dict(found)
 

@@ -27,8 +27,9 @@ PARAMS = "params.yaml"
 class Graph:
     """The stages that some targets need, by name, in the order in which `dvc repro` would run them.
 
-    dvc.lock is written for many stages at once: DVC reads and writes all of it, which takes seconds where there are
-    a thousand stages. What is not written yet when the process is killed is in DVC's run-cache.
+    dvc.lock is written for many stages at once: DVC reads and writes all of it, which takes seconds
+    where there are a thousand stages. What is not written yet when the process is killed is in
+    DVC's run-cache.
 
     Args:
         targets: as of `dvc repro`; all stages by default.
@@ -143,7 +144,10 @@ class Graph:
 
 
 def _changed(stage: PipelineStage) -> bool:
-    """Whether a stage has to run. One that another DVC process works on counts: its runner waits, then looks again."""
+    """Whether a stage has to run.
+
+    One that another DVC process works on counts: its runner waits, then checks again.
+    """
     try:
         return stage.changed()
     except LockError:

@@ -1,10 +1,11 @@
-"""Run stages of a workspace as ``dvc repro --single-item`` does, one order after the other, in a process of its own.
+"""Run stages of a workspace as ``dvc repro --single-item`` does, in a process of its own.
 
     python -m imix.cluster.runner LOGS [CACHE]
 
-An order is a line of JSON on standard input, an answer one on standard output. The process leads a session, so that
-Ctrl-C on a terminal does not reach its stage. On the order to stop, and when standard input ends with the process that
-gives orders, it interrupts the stage and ends. The stage saves its work.
+An order is a line of JSON on standard input, an answer one on standard output. The process leads a
+session, so that Ctrl-C on a terminal does not reach its stage. On the order to stop, and when
+standard input ends with the process that gives orders, it interrupts the stage and ends. The stage
+saves its work.
 """
 
 import json
@@ -38,8 +39,8 @@ TAIL_LINES = 12  # of a failed stage's log
 class WaitingLock(LockBase):
     """DVC's lock of a repository, as with ``dvc --wait-for-lock``.
 
-    DVC looks for it every half a second. So that the processes of a run do not wait that long for each other, they
-    share a lock of their own, which comes first.
+    DVC looks for it every half a second. So that the processes of a run do not wait that long for
+    each other, they share a lock of their own, which comes first.
     """
 
     def __init__(self, repo: Repo) -> None:
@@ -88,7 +89,9 @@ class Workspace:
             self.stages = {stage.addressing: stage for stage in self.repo.index.stages}
 
     def reproduce(self, name: str, parents: dict[str, Entry]) -> Entry:
-        """Run a stage if it is stale, or restore it from DVC's run-cache; return its entry of dvc.lock.
+        """Run a stage if it is stale, or restore it from DVC's run-cache.
+
+        Return its entry of dvc.lock.
 
         Args:
             parents: entries of stages whose outs are checked out first, in a clone.
@@ -115,7 +118,10 @@ class Runner:
         self.workspace: Workspace | None = None
 
     def listen(self) -> None:
-        """Read orders until one says stop, or nobody is left to give any; then interrupt what runs."""
+        """Read orders until one says stop, or nobody is left to give any.
+
+        Then interrupt what runs.
+        """
         for line in sys.stdin:
             if (order := json.loads(line)) == STOP:
                 break

@@ -1,4 +1,4 @@
-"""The loop of `imix run`: submit every stale stage once what it depends on is done, and record what comes back."""
+"""The loop of `imix run`: submit stale stages whose inputs are done, record what comes back."""
 
 import queue
 import time
@@ -25,8 +25,8 @@ AGAIN = "run it again to continue"
 class Run:
     """One run of some stages on the workers of a Dask cluster.
 
-    A stage is submitted when a worker is free for it, the longest first. It is not submitted before: whether it is
-    stale shows only when all that it depends on is done.
+    A stage is submitted when a worker is free for it, the longest first. It is not submitted
+    before: whether it is stale shows only when all that it depends on is done.
 
     Args:
         keep_going: after a stage fails, run the stages that do not depend on it.
@@ -172,7 +172,7 @@ class Run:
             return Outcome("failed", text=repr(error))
 
     def _everywhere(self, function: Callable[[str], None]) -> None:
-        """Call a function with this run's number here and on all workers, as far as they can be reached."""
+        """Call a function with this run's number, here and on all workers that can be reached."""
         function(self.job.run)
         if self.client.status == "running":
             with suppress(OSError, RuntimeError):

@@ -26,12 +26,14 @@ def run(
     """Run the stale ones of some stages and of all that they depend on.
 
     Args:
-        targets: as of `dvc repro`. workers: stages side by side. scheduler: the address of one that runs.
-        cluster: a class of Dask clusters. keep_going: run what does not depend on a stage that failed.
+        targets: as of `dvc repro`. workers: stages side by side. scheduler: the address of one that
+            runs.
+        cluster: a class of Dask clusters. keep_going: run what does not depend on a stage that
+            failed.
 
     Raises:
-        UserError: options that exclude each other, changes that workers would not see, another run in this folder,
-            a stage failed, or the scheduler was lost.
+        UserError: options that exclude each other, changes that workers would not see, another run
+            in this folder, a stage failed, or the scheduler was lost.
         Stopped: a signal came, and what ran has saved.
     """
     if scheduler and (cluster or workers):

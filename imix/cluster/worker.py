@@ -1,4 +1,7 @@
-"""What runs on a Dask worker: stages, each by a runner that is kept for the next one, in a workspace of its own."""
+"""What runs on a Dask worker: stages, each by a runner in a workspace of its own.
+
+A runner is kept for the next stage.
+"""
 
 import json
 import os
@@ -34,7 +37,7 @@ class Job(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How a stage ended: done, failed, stopped, lost (its runner died) or refused (by the worker)."""
+    """How a stage ended: done, failed, stopped, lost (runner died) or refused (by the worker)."""
 
     kind: str
     entry: Entry | None = None
@@ -51,7 +54,8 @@ class Runner:
     """A runner process and its workspace.
 
     Args:
-        scratch: where to make a clone to run in; None: at home. share: cores of its stage, None: all GPUs that it sees.
+        scratch: where to make a clone to run in; None: at home. share: cores of its stage, None:
+            all GPUs that it sees.
     """
 
     def __init__(self, job: Job, scratch: Path | None, share: int | None) -> None:
@@ -90,7 +94,7 @@ class Runner:
 
 
 def _environment(job: Job, share: int | None) -> dict[str, str]:
-    """Return the environment of a runner: the client's where it decides results, else the worker's."""
+    """Return a runner's environment: the client's where it decides results, else the worker's."""
     kept = {key: value for key, value in os.environ.items() if key not in THREADS}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     workers = {"IMIX_WORKERS": str(share)} if share else {}
@@ -141,7 +145,10 @@ def reproduce_at_home(job: Job, stage: str) -> Outcome:
 
 
 def share(worker: Worker) -> int | None:
-    """Return the cores of a stage on this worker; None where it has GPUs: `imix.runtime.workers` counts those."""
+    """Return the cores of a stage on this worker.
+
+    Return None where it has GPUs: `imix.runtime.workers` counts those.
+    """
     resources, threads = worker.state.total_resources, worker.state.nthreads
     return None if resources.get("GPU") else max(1, int(resources.get("CPU") or cores()) // threads)
 
@@ -170,7 +177,10 @@ def _reproduced(job: Job, stage: str, parents: dict[str, Entry], scratch: Path |
 
 
 def _free(job: Job, scratch: Path | None, share: int | None) -> Runner:
-    """Return a runner of the job that is free, a new one if there is none; end those of runs that are over."""
+    """Return a runner of the job that is free, a new one if there is none.
+
+    End the runners of runs that are over.
+    """
     with _guard:
         for runner in [runner for runner in _runners if not runner.busy and runner.run != job.run]:
             _end(runner)
@@ -211,7 +221,10 @@ def close(run: str) -> None:
 
 
 class Ending(WorkerPlugin):
-    """Let stages save when their worker closes, as it does shortly before its job ends; it would wait for them."""
+    """Let stages save when their worker closes, as it does shortly before its job ends.
+
+    The worker would wait for them.
+    """
 
     name = "imix"
 
@@ -222,5 +235,8 @@ class Ending(WorkerPlugin):
 
 
 def dask_setup(worker: Worker) -> None:
-    """Leave Ctrl-C on a terminal to the client, which lets the stages save; Dask calls this when a worker starts."""
+    """Leave Ctrl-C on a terminal to the client, which lets the stages save.
+
+    Dask calls this when a worker starts.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -58,9 +58,9 @@ def run(args: argparse.Namespace) -> None:
         params = changed(Path(folder), args.S)
         files = resolved.resolved(params)
         record = recorded(Path(folder), files)
-        jobs = study.Prices(params, files, device, args.rate, record).jobs()
+        jobs = study.priced(params, files, device, args.rate, record)
     workers = 1 if args.rate else runtime.workers()
-    show_table(HEADS, rows(jobs, workers, start, args.cells), total=True)
+    show_table(HEADS, lines(jobs, workers, start, args.cells), total=True)
     if args.memory:
         print(fits(jobs, args.memory * 1e9))
     print(_note(args.rate, device, workers, record))
@@ -85,7 +85,10 @@ def recorded(folder: Path, files: dict[Path, "Block"]) -> "Recorded | None":
 
 
 def wall(jobs: Sequence["Job"], workers: int, start: float) -> float:
-    """Return the seconds of all stages, run one by one. Each stage runs its jobs in order, ``workers`` at a time."""
+    """Return the seconds of all stages, run one by one.
+
+    Each stage runs its jobs in order, ``workers`` at a time.
+    """
     pools: dict[tuple[Path, bool], list[float]] = {}
     for job in jobs:  # a supervised stage trains before it evaluates
         pools.setdefault((job.output, job.trains), [0.0] * workers)
@@ -102,7 +105,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:,.1f} h" if seconds < 100 * 3600 else f"{seconds / 3600:,.0f} h"
 
 
-def rows(jobs: Sequence["Job"], workers: int, start: float, cells: bool = False) -> list[list[str]]:
+def lines(jobs: Sequence["Job"], workers: int, start: float, cells: bool = False) -> list[list[str]]:
     """Return a row per group of stages, with ``cells`` one per stage, and one of the whole."""
     found = []
     for group in dict.fromkeys(job.group for job in jobs):

@@ -1,4 +1,4 @@
-"""Write the generated texts: results and graph of stages in README.md, between its markers, and docs/parameters.md."""
+"""Write the generated texts: README.md between its markers, and docs/parameters.md."""
 
 import argparse
 from pathlib import Path

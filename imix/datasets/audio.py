@@ -32,7 +32,10 @@ def files(source: Source) -> list[Path]:
 
 
 def form(source: Source, rows: Rows) -> Form:
-    """Return what the files give, by their names and headers; errors are those of `imix.own` and `imix.media`."""
+    """Return what the files give, by their names and headers.
+
+    Errors are those of `imix.own` and `imix.media`.
+    """
     folder, found = own.place(source), files(source)
     counts = [media.windows_of_file(path) for path in found]
     names = [path.relative_to(folder).as_posix() for path in found]

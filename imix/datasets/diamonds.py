@@ -1,7 +1,7 @@
-"""Diamonds: 53,794 round diamonds with 7 numbers, colour and clarity, and the quality of their cut as class.
+"""Diamonds: 53,794 round diamonds with 7 numbers, colour and clarity; classes are their cuts.
 
-The table of ggplot2, as the plotnine package carries it. The cut depends weakly on each number and more on
-their relations, so that raw numbers leave a linear classifier much to want.
+The table of ggplot2, as the plotnine package carries it. The cut depends weakly on each number and
+more on their relations, so that raw numbers leave a linear classifier much to want.
 """
 
 from pathlib import Path

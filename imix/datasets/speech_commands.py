@@ -26,7 +26,7 @@ from imix.datasets.spoken import (
     spectrogram_statistics,
 )
 from imix.errors import UserError
-from imix.schema import Below, Count, Seed, Strict
+from imix.schema import BelowOne, Count, Seed, Strict
 from imix.sources import SPLITS, Form, Splits, check_count, choose, chosen_counts
 
 __all__ = ["ARCHIVE", "CLASSES", "KIND", "ORIGIN", "Rows", "Source", "fetch", "form", "read"]
@@ -53,7 +53,7 @@ class Source(Strict):
 class Rows(Strict):
     """A seeded, stratified choice out of the archive's own three splits; null for all of one."""
 
-    silence: Below  # share of all-zero clips among training and validation rows; none in test
+    silence: BelowOne  # share of all-zero clips among training and validation rows; none in test
     train: Count | None  # clips, before silence is added
     validation: Count | None
     test: Count | None

@@ -20,7 +20,7 @@ from pydantic import Field
 from imix.dataset import random_rows
 from imix.errors import UserError
 from imix.files import write_bytes
-from imix.schema import Below, Seed, Strict, Within
+from imix.schema import BelowOne, Seed, Strict, Within
 from imix.sources import SPLITS, Form, Package, Splits, check_count
 from imix.views import speech
 from imix.views.base import Statistics
@@ -53,7 +53,7 @@ class Source(Strict):
 class Rows(Strict):
     """The splits are the voices'."""
 
-    silence: Below  # share of all-zero clips among training and validation rows; none in test
+    silence: BelowOne  # share of all-zero clips among training and validation rows; none in test
 
 
 class Utterance(NamedTuple):

@@ -196,7 +196,7 @@ def _coded(texts: pd.Series) -> tuple[list[str], NDArray[np.int64]]:
 def _read_once(
     source: Source, special: list[str], folder: Path, texts: frozenset[str], where: str
 ) -> tuple[dict[str, tables.Found], pd.DataFrame, frozenset[str]]:
-    """Return what is in each column, the texts of the special columns by row, and columns of mixed content."""
+    """Return what columns have, texts of special columns by row, and columns of mixed content."""
     found: dict[str, tables.Found] = {}
     numeric: set[str] = set()
     notes = []

@@ -63,7 +63,8 @@ class ResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        # with AVX2, oneDNN's backward pass of a channels-last shortcut from 2 to 7 channels writes past its buffer
+        # with AVX2, oneDNN's backward pass of a channels-last shortcut from 2 to 7 channels writes
+        # past its buffer
         self.layout = torch.channels_last if width >= 8 else torch.contiguous_format
         self.to(memory_format=self.layout)  # type: ignore[call-overload]
 

@@ -1,8 +1,8 @@
 """What all methods share: settings, heads, the key encoder, and the protocol of a method.
 
-A method is a module. Called with a batch's two views it returns the loss as a function of the virtual
-label (`imix.objectives`) and leaves its own state, key encoder and queue, as the next step needs it. It
-never knows whether the first view is mixed. ``method.encoder`` is what gets evaluated.
+A method is a module. Called with a batch's two views it returns the loss as a function of the
+virtual label (`imix.objectives`) and leaves its own state, key encoder and queue, as the next step
+needs it. It never knows whether the first view is mixed. ``method.encoder`` is what gets evaluated.
 """
 
 import copy
@@ -26,7 +26,8 @@ NOT_MIXED = {"shared_lam": False, "mix_inputs": "first", "mix_depth": "input", "
 class Settings(Strict):
     """Everything that one training depends on besides its data and seed.
 
-    ``imix.settings.merging`` replaces the types of ``encoder`` and ``views`` by those of the data set's domain.
+    ``imix.settings.merging`` replaces the types of ``encoder`` and ``views`` by those of the data
+    set's domain.
     """
 
     augmentation: Augmentation  # clean: both views are the clean rows
@@ -35,7 +36,7 @@ class Settings(Strict):
     views: Strict
     epochs: Epochs
     batch_size: Annotated[int, Within(2, 1_000_000)]
-    # blocks of the batch that stand for processors: partners, BatchNorm and contrast set stay inside one
+    # blocks of the batch that stand for processors: partners, BatchNorm, contrast set stay inside
     groups: Annotated[int, Within(1, 1_000)]
     learning_rate: Rate  # per 256 items of batch
     momentum: Momentum
@@ -84,8 +85,8 @@ class Settings(Strict):
 def head(kind: str, inputs: int, hidden: int, outputs: int) -> nn.Module:
     """Make a projection or prediction head, (N, inputs) -> (N, outputs).
 
-    ``linear``, ``mlp`` = Linear-ReLU-Linear, ``mlpbn1`` = Linear-BN-ReLU-Linear, ``mlpbn`` = that and a BN
-    (section 2).
+    ``linear``, ``mlp`` = Linear-ReLU-Linear, ``mlpbn1`` = Linear-BN-ReLU-Linear, ``mlpbn`` = that
+    and a BN (section 2).
     """
     if kind == "linear":
         return nn.Linear(inputs, outputs)
@@ -119,7 +120,10 @@ class KeyEncoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, inputs: Tensor, groups: int, shuffle: torch.Generator) -> Tensor:
-        """Return keys (N, D). ``shuffle`` assigns items to the groups' BatchNorms at random; keys keep their order."""
+        """Return keys (N, D).
+
+        ``shuffle`` assigns items to the groups' BatchNorms at random; keys keep their order.
+        """
         if groups == 1:  # one BatchNorm does not see the order
             return self.network(inputs)
         order = send(torch.randperm(len(inputs), generator=shuffle), inputs.device)
@@ -130,8 +134,8 @@ class Method(nn.Module):
     """An encoder with a projection head, trained on batches in ``settings.groups`` blocks.
 
     Args:
-        encoder: (N, ...) -> (N, encoder.features). settings: of the method's own class. classes: of the data
-            set; supervised methods project to them.
+        encoder: (N, ...) -> (N, encoder.features). settings: of the method's own class. classes: of
+            the data set; supervised methods project to them.
     """
 
     supervised = False  # true: `forward` takes labels (N,) in place of the second views
@@ -148,10 +152,10 @@ class Method(nn.Module):
         return nn.Sequential(self.encoder, self.projection)
 
     def follow(self) -> None:
-        """Start a step: move the key encoder, where there is one, before the keys are computed (section 1)."""
+        """Start a step: move the key encoder, if any, before keys are computed (section 1)."""
         if self.keys is not None:
             self.keys.follow(self.network())
 
     def forward(self, anchors: Tensor, keys: Tensor, generator: torch.Generator) -> LabelLoss:
-        """Map two views (N, ...) and a host generator to the loss as a function of the virtual label."""
+        """Map two views (N, ...) and a host generator to the loss as a function of the label."""
         raise NotImplementedError

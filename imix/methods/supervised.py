@@ -1,4 +1,7 @@
-"""Training with labels: the baseline of contrastive training. Mixed, it is MixUp as first published."""
+"""Training with labels: the baseline of contrastive training.
+
+With mixing it is MixUp as first published.
+"""
 
 import torch
 from pydantic import model_validator
@@ -27,5 +30,8 @@ class Method(base.Method):
     supervised = True
 
     def forward(self, anchors: Tensor, keys: Tensor, generator: torch.Generator) -> LabelLoss:
-        """Map views (N, ...) and labels (N,) to the loss as a function of the virtual label, a row of the batch."""
+        """Map views (N, ...) and labels (N,) to the loss as a function of the virtual label.
+
+        A virtual label is a row of the batch.
+        """
         return objectives.supervised(base.per_group(self.network(), anchors, self.groups), keys)

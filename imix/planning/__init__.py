@@ -1,1 +1,1 @@
-"""``python -m imix plan``: what a study will cost before it is paid, and what of it is done."""
+"""What a study will cost, and which part of it is done, for ``imix plan``."""

@@ -1,13 +1,15 @@
 """Operations and memory of trainings and evaluations, counted from their settings.
 
-Networks run on torch's meta device, which computes nothing: counting takes moments whatever their size. A
-multiplication and an addition are two operations. Views and element-wise work are not counted.
+Networks run on torch's meta device, which computes nothing: counting takes moments whatever their
+size. A multiplication and an addition are two operations. Views and element-wise work are not
+counted.
 """
 
+import json
 import math
 from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +21,9 @@ from imix.methods import base
 from imix.schema import Strict
 from imix.sources import Form
 
-# settings that change no operation of a step; of these, the second line's may change its time
+# settings that do not change a step's operations; those of TIMED may change its time
 FREE = {"epochs", "learning_rate", "warmup_epochs", "schedule", "milestones", "knn_every", "fraction", "alpha"}
 TIMED = {"augmentation", "mix", "views", "inputmix", "shared_lam", "mix_inputs", "mix_depth", "mix_labels", "compile"}
-_steps: dict[tuple[Any, ...], tuple[float, float]] = {}
 
 
 class Encoding(NamedTuple):
@@ -35,8 +36,8 @@ class Encoding(NamedTuple):
     weights: float = 0.0  # bytes of parameters and BatchNorm statistics
 
 
-def counted(network: nn.Module, loss: Callable[[], Tensor]) -> tuple[float, float]:
-    """Return the operations of ``loss`` and its backward pass, and the bytes that are kept for the latter."""
+def counted(network: nn.Module, loss: Callable[[], Tensor]) -> tuple[float, float, float]:
+    """Return operations of ``loss``, those with its backward pass, and bytes kept for that."""
     own = {id(z.untyped_storage()): z.untyped_storage() for z in (*network.parameters(), *network.buffers())}
     kept: dict[int, torch.UntypedStorage] = {}  # an id is unique while its storage is referenced
 
@@ -45,8 +46,10 @@ def counted(network: nn.Module, loss: Callable[[], Tensor]) -> tuple[float, floa
         return tensor
 
     with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(note, lambda z: z):
-        loss().backward()
-    return counter.get_total_flops(), sum(storage.nbytes() for key, storage in kept.items() if key not in own)
+        result = loss()
+        forward = counter.get_total_flops()
+        result.backward()
+    return forward, counter.get_total_flops(), sum(one.nbytes() for key, one in kept.items() if key not in own)
 
 
 def size(network: nn.Module) -> int:
@@ -59,7 +62,8 @@ def encoding(kind: str, settings: Strict, shape: tuple[int, ...], groups: tuple[
     """Count one row's way through an encoder.
 
     Args:
-        kind: the domain. settings: the encoder's. shape: of a stored row. groups: of columns. half: in bfloat16.
+        kind: the domain. settings: the encoder's. shape: of a stored row. groups: of columns. half:
+            in bfloat16.
     """
     views = plugins.find("views", kind)
     seen = views.seen(shape)
@@ -68,14 +72,15 @@ def encoding(kind: str, settings: Strict, shape: tuple[int, ...], groups: tuple[
     weights = size(network)
     if half:  # autocast does nothing on the meta device
         network, rows = network.bfloat16(), rows.bfloat16()
-    both, kept = counted(network, lambda: network(rows).sum())
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(rows)
-    return Encoding(network.features, counter.get_total_flops() / 2, both / 2, kept / 2, weights)
+    forward, both, kept = counted(network, lambda: network(rows).sum())
+    return Encoding(network.features, forward / 2, both / 2, kept / 2, weights)
 
 
 class Stub(nn.Module):
-    """Take the place of an encoder that is counted by itself; note the rows that pass with and without gradient."""
+    """Take the place of an encoder that is counted by itself.
+
+    Note the rows that pass with and without gradient.
+    """
 
     def __init__(self, features: int, passed: dict[bool, int]) -> None:
         super().__init__()
@@ -90,21 +95,23 @@ class Stub(nn.Module):
         return torch.empty(len(rows), self.features, device="meta", requires_grad=torch.is_grad_enabled())
 
 
-def step(method: str, settings: base.Settings, encoder: Encoding, classes: int) -> tuple[float, float]:
-    """Return operations and bytes of one step: weights, gradients, momentum, and what the backward pass needs."""
-    key = method, encoder, classes, settings.model_dump_json(exclude=FREE | TIMED)
-    if key not in _steps:
-        _steps[key] = _step(method, settings, encoder, classes)
-    return _steps[key]
+def step_cost(method: str, settings: base.Settings, encoder: Encoding, classes: int) -> tuple[float, float]:
+    """Return operations and bytes of one step.
+
+    Bytes are of weights, gradients, momentum, and what the backward pass needs.
+    """
+    return _step_cost(method, settings.model_dump_json(exclude=FREE | TIMED), encoder, classes)
 
 
-def _step(method: str, settings: base.Settings, encoder: Encoding, classes: int) -> tuple[float, float]:
+@cache
+def _step_cost(method: str, needed: str, encoder: Encoding, classes: int) -> tuple[float, float]:
+    settings = plugins.find("methods", method).Settings.model_construct(**json.loads(needed))
     passed, batch = {True: 0, False: 0}, settings.batch_size
     with torch.device("meta"):
         network = plugins.find("methods", method).Method(Stub(encoder.features, passed), settings, classes)
         keys = torch.zeros(batch, dtype=torch.int64) if network.supervised else torch.empty(batch, 1)
         anchors, own = torch.empty(batch, 1), torch.arange(batch)
-    operations, kept = counted(network, lambda: network(anchors, keys, torch.Generator())(own).mean())
+    _, operations, kept = counted(network, lambda: network(anchors, keys, torch.Generator())(own).mean())
     encoders = sum(isinstance(module, Stub) for module in network.modules())  # a key encoder is another one
     weights = size(network) + encoders * encoder.weights
     weights += 2 * (encoder.weights + sum(p.nbytes for p in network.parameters() if p.requires_grad))
@@ -113,8 +120,11 @@ def _step(method: str, settings: base.Settings, encoder: Encoding, classes: int)
     return directions * operations, weights + directions * (kept + passed[True] * encoder.kept)
 
 
-def evaluation(encoder: Encoding, form: Form, probe: Probe) -> tuple[float, float]:
-    """Return operations of features, probes and neighbours, and bytes of features: `imix.evaluation.evaluate`."""
+def evaluation_cost(encoder: Encoding, form: Form, probe: Probe) -> tuple[float, float]:
+    """Return operations and bytes of one evaluation, `imix.evaluation.evaluate`.
+
+    Counted are features, probes and neighbours.
+    """
     stored = form.train * (1 + probe.copies) + (0 if form.carved else form.validation) + form.test
     few = [form.classes * math.ceil(form.fit / form.classes * share) for share in FEW_LABELS.values()]
     sizes = [form.fit, *few, *[form.train] * form.carved]

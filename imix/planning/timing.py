@@ -1,4 +1,7 @@
-"""Operations a second that trainings reach on this machine: real steps on noise, kept in the store's timings.json."""
+"""Operations a second of trainings on this machine: real steps on noise.
+
+They are kept in the store's timings.json.
+"""
 
 import json
 import time
@@ -14,8 +17,8 @@ from imix.planning.costs import FREE
 from imix.pretraining import Training
 from imix.sources import Form
 
-STEPS, SECONDS = 3, 0.3  # at least so many steps are timed, and for so long
-LARGEST = 1e11  # operations of a timed step: of a larger one, a part of the batch is timed
+STEPS, SECONDS = 3, 0.3  # time at least this many steps, and for this long
+LARGEST = 1e11  # operations; of a larger step, time a part of the batch
 
 
 def noise(kind: str, form: Form, size: int, device: torch.device) -> Dataset:
@@ -54,7 +57,10 @@ def rate(kind: str, method: str, settings: base.Settings, form: Form, operations
 
 
 def step_seconds(training: Training) -> float:
-    """Return the mean seconds of a step after a first one; on one thread, without what other programs took from it."""
+    """Return the mean seconds of a step after a first one.
+
+    On one thread, time that other programs took does not count.
+    """
     clock = time.process_time if training.device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     started, count = 0.0, -1
     while count < STEPS or clock() - started < SECONDS:

@@ -1,4 +1,4 @@
-"""The report of one ablation: a table, a plot, and a sentence that its metrics give, per data set and augmentation."""
+"""The report of one ablation: a table, a plot and a sentence per data set and augmentation."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from imix.reporting.plots import LINES, MARKERS, colours, draw_curves, titled
 from imix.reporting.results import METRICS, read_csv, read_json, required
 from imix.reporting.statistics import Spread, spread
 from imix.reporting.tables import Table, interval, plus_minus, torch_note
-from imix.reporting.titles import cell_title, seeds, trained_with
+from imix.reporting.titles import cell_title, seeds_text, trained_with
 
 NOWHERE = "none of its data sets is in the grid"
 UNCHANGED = "unchanged"  # the value of cells with the settings of the grid
@@ -26,8 +26,8 @@ Column = tuple[str, str]  # method and mix
 class Asked(NamedTuple):
     """An ablation as params.yaml asks for it.
 
-    ``axis`` is the number in which values differ: a key of ``size`` or a dotted key of ``settings`` in a
-    result, or None where they differ in no number.
+    ``axis`` is the number in which values differ: a key of ``size`` or a dotted key of ``settings``
+    in a result, or None where they differ in no number.
     """
 
     name: str
@@ -45,7 +45,8 @@ def collect(asked: Asked, folder: Path) -> pd.DataFrame:
     """Return one row per training of an ablation, in the order asked for.
 
     Args:
-        folder: has ``<dataset>/<value>.<augmentation>.<method>.<mix>.<seed>.json``. Other files are ignored.
+        folder: has ``<dataset>/<value>.<augmentation>.<method>.<mix>.<seed>.json``. Other files are
+            ignored.
 
     Raises:
         UserError: a result that is missing or damaged.
@@ -65,7 +66,9 @@ def collect(asked: Asked, folder: Path) -> pd.DataFrame:
 
 
 def histories(asked: Asked, folder: Path) -> pd.DataFrame:
-    """Return one row per epoch of the longest trainings of an ablation over epochs; nothing of another ablation.
+    """Return one row per epoch of the longest trainings of an ablation over epochs.
+
+    An ablation over another axis has none.
 
     Args:
         folder: as for `collect`; the histories are beside the results.
@@ -180,7 +183,7 @@ def sentence(table: pd.DataFrame) -> str:
 
 
 def answer(table: pd.DataFrame) -> str:
-    """Return what answers the question: where each mix gains, how plain training changes, and `sentence`."""
+    """Return what answers the question: each mix's gains, changes of plain training, `sentence`."""
     parts = []
     for method, mix in gained(table) if table["seed"].nunique() > 1 else []:
         found = {value: gain(table, method, mix, value) for value in table["value"].unique()}
@@ -200,7 +203,7 @@ def answer(table: pd.DataFrame) -> str:
 
 
 def accuracy_table(table: pd.DataFrame, axis: str | None) -> Table:
-    """Return a table: values down, methods and mixes across, then the gains where plain training was asked for."""
+    """Return a table: values down, methods and mixes across, then gains over plain training."""
     gains = gained(table)
     rows = []
     for value in table["value"].unique():
@@ -215,14 +218,14 @@ def accuracy_table(table: pd.DataFrame, axis: str | None) -> Table:
 def plot(
     table: pd.DataFrame, axis: str | None, methods: Sequence[str] = (), curves: pd.DataFrame | None = None
 ) -> Figure:
-    """Plot accuracy (bars: standard deviation) and, under it, the gain (95 % interval), over the axis or the values.
+    """Plot accuracy (bars: standard deviation) and, under it, the gain (95 % interval).
 
-    A data set is a column of panels, an augmentation a row, or two where there are gains; one more has the
-    curves of the longest trainings, where there are some.
+    A data set is a column of panels, an augmentation a row, or two where there are gains; one more
+    has the curves of the longest trainings, where there are some.
 
     Args:
-        methods: those of the grid, which fix the colours; others get the colours after them. curves: what
-            `histories` returned.
+        methods: those of the grid, which fix the colours; others get the colours after them.
+            curves: what `histories` returned.
     """
     if table.empty:
         return _empty()
@@ -254,7 +257,7 @@ def _empty() -> Figure:
 
 
 def _draw(panels: Sequence[Axes], panel: "Panel", title: str) -> None:
-    """Draw the accuracy and, where there is a panel for it, the gain of one data set and augmentation."""
+    """Draw the accuracy and, given a panel for it, the gain of one data set and augmentation."""
     table = panel.table
     panel.draw(panels[0], columns(table), lambda *cell: spread(by_seed(table, *cell)), "std")
     panels[0].set_title(f"{title} (n = {table['seed'].nunique()})", fontsize=10)
@@ -279,7 +282,10 @@ class Panel:
         self.curves = sorted({value.partition("_")[2] for value in self.values}) if axis else [""]
 
     def draw(self, panel: Axes, cells: Sequence[Column], measured: Callable[..., Spread], bar: str) -> None:
-        """Draw ``measured`` of every cell and value; ``bar`` is the attribute of a spread that an error bar shows."""
+        """Draw ``measured`` of every cell and value.
+
+        ``bar`` is the attribute of a spread that an error bar shows.
+        """
         drawn = list(itertools.product(cells, self.curves))
         for number, ((method, mix), curve) in enumerate(drawn):
             on_curve = self.on(curve)
@@ -334,7 +340,7 @@ def page(asked: Asked, table: pd.DataFrame) -> str:
     for (dataset, augmentation), chosen in split(table).items():
         title = titled(dataset, augmentation, asked.augmentation)
         text = "\n".join(filter(None, [accuracy_table(chosen, asked.axis), answer(chosen)]))
-        parts.append(f"## {title}, {seeds(chosen['seed'].nunique())}\n\n{text}")
+        parts.append(f"## {title}, {seeds_text(chosen['seed'].nunique())}\n\n{text}")
     if note := torch_note(table):
         parts.append(note)
     return "\n".join([*parts, f"![{asked.question}]({asked.name}.png)\n"])

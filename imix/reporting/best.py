@@ -12,7 +12,7 @@ from imix.paths import Cell
 from imix.reporting.results import read_json
 from imix.reporting.statistics import spread
 from imix.reporting.tables import Table, plus_minus
-from imix.reporting.titles import cell_title, seeds
+from imix.reporting.titles import cell_title, seeds_text
 
 SHOWN = {
     "linear_accuracy": "linear evaluation, test top-1, %",
@@ -75,12 +75,13 @@ class Choice(NamedTuple):
 
 
 def choose(cells: Sequence[Cell], numbers: Sequence[int], folder: Path) -> Choice:
-    """Return the encoder that is best on validation rows: the best cell by its mean, then its best seed.
+    """Return the best encoder on validation rows: the best cell by its mean, then its best seed.
 
     Without labels there is no accuracy to choose by; it is then the first.
 
     Args:
-        cells: of one data set. numbers: the seeds. folder: of the metrics, ``<cell>/<seed>.json`` below.
+        cells: of one data set. numbers: the seeds. folder: of the metrics, ``<cell>/<seed>.json``
+            below.
 
     Raises:
         UserError: metrics that are missing or damaged.
@@ -108,7 +109,7 @@ def card(study: str, choice: Choice, data: Mapping[str, Any], settings: Mapping[
         if labelled
     ]
     recipe = [[f"`{key}`", str(value).replace("|", "/")] for key, value in settings.items()]
-    n = seeds(len(choice.metrics))
+    n = seeds_text(len(choice.metrics))
     chosen = (BEST if labelled else UNLABELLED).format(dataset=cell.dataset, n=n, seed=choice.seed)
     return CARD.format(
         dataset=cell.dataset, title=cell_title(*cell[2:]), version=__version__, study=study, chosen=chosen,

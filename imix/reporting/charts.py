@@ -1,7 +1,8 @@
 """Interactive charts of a study as Vega-Lite, each with a static picture of the same specification.
 
-A chart is one panel, so that panels wrap on a narrow screen. Colours of text and lines are ``currentColor``: the
-page's light and dark scheme decide them. Sizes are fixed, so that the bytes of a picture do not depend on fonts.
+A chart is one panel, so that panels wrap on a narrow screen. Colours of text and lines are
+``currentColor``: the page's light and dark scheme decide them. Sizes are fixed, so that the bytes
+of a picture do not depend on fonts.
 """
 
 import itertools
@@ -17,7 +18,7 @@ import vl_convert
 from imix.reporting import ablations
 from imix.reporting.plots import colours, titled
 from imix.reporting.statistics import Gain, Spread, gains, layout
-from imix.reporting.titles import cell_title, seeds
+from imix.reporting.titles import cell_title, seeds_text
 
 WIDTH, HEIGHT = 240, 180  # of a panel without its axes, pixels
 SIDE = 200  # of a panel of points
@@ -25,7 +26,8 @@ LABELS = 176  # of the names at the left of the gains
 POINTS = 60  # of one line at most
 DASHES = {"none": [2, 3], "imix": [1, 0], "icutmix": [6, 3]}
 SHAPES = {"none": "cross", "imix": "circle", "icutmix": "square"}
-# Okabe and Ito's colours and Tol's "muted": distinct for the colour-blind, and of some contrast on white and black
+# Okabe and Ito's colours and Tol's "muted": distinct for the colour-blind, and of some contrast on
+# white and black
 CLASSES = (
     "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999933", "#882255", "#44aa99", "#aa4499",
     "#997700", "#6699cc",
@@ -44,7 +46,7 @@ CONFIG = {
 
 
 class Chart(NamedTuple):
-    """One panel: its title, a text for those who cannot see it, the Vega-Lite specification, and a static SVG."""
+    """One panel: title, text for those who cannot see it, Vega-Lite specification, static SVG."""
 
     title: str
     label: str
@@ -65,8 +67,8 @@ def make(chart: alt.LayerChart | alt.Chart, title: str, label: str, left: int = 
     """Finish a panel.
 
     Args:
-        label: for screen readers. left: pixels of the axis at the left, names or numbers. svg: the static picture,
-            where Vega's would be large.
+        label: for screen readers. left: pixels of the axis at the left, names or numbers. svg: the
+            static picture, where Vega's would be large.
     """
     config = {**CONFIG, "axisY": {"minExtent": left, "maxExtent": left}, "axisX": {"minExtent": 18, "maxExtent": 18}}
     spec = chart.to_dict(validate=False)  # Vega-Lite itself refuses what is wrong; a third of the time
@@ -192,7 +194,7 @@ def thinned(values: Sequence[Any]) -> list[Any]:
 
 
 def means(histories: pd.DataFrame, column: str) -> list[dict[str, Any]]:
-    """Return mean, least and greatest over seeds of a column, for every method, mix and epoch where it was taken."""
+    """Return mean, least and greatest over seeds of a column, by method, mix and epoch."""
     rows = []
     for (method, mix), history in histories.groupby(["method", "mix"], sort=False):
         over = history.dropna(subset=[column]).groupby("epoch")[column]
@@ -202,7 +204,7 @@ def means(histories: pd.DataFrame, column: str) -> list[dict[str, Any]]:
 
 
 def curve_chart(histories: pd.DataFrame, column: str, title: str, palette: Mapping[str, str]) -> Chart:
-    """Return a panel of one column of histories over epochs: mean over seeds, band from the least to the greatest."""
+    """Return a panel of a column of histories: mean over seeds, band from least to greatest."""
     rows = means(histories, column)
     data, styles = alt.Data(values=rows), _styles(palette, rows)
     whole = alt.Axis(format="d", labelExpr="datum.value % 1 ? '' : datum.label")  # of few epochs Vega has halves
@@ -216,14 +218,15 @@ def curve_chart(histories: pd.DataFrame, column: str, title: str, palette: Mappi
     chart = alt.layer(band, line, points).properties(width=WIDTH, height=HEIGHT)
     last: dict[str, float] = {row["cell"]: row["mean"] for row in rows}
     n = histories["seed"].nunique() if "seed" in histories else 0
-    label = f"{title}{f' ({seeds(n)})' if n else ''}; at the end " + ", ".join(f"{k} {v:.2f}" for k, v in last.items())
+    ends = ", ".join(f"{cell} {mean:.2f}" for cell, mean in last.items())
+    label = f"{title}{f' ({seeds_text(n)})' if n else ''}; at the end {ends}"
     return make(chart, title, label)
 
 
 def ablation_charts(
     asked: ablations.Asked, table: pd.DataFrame, methods: Sequence[str], curves: pd.DataFrame
 ) -> list[Chart]:
-    """Return panels of an ablation: accuracy, and the gain where there is one, per data set and augmentation.
+    """Return an ablation's panels per data set and augmentation: accuracy, and the gain if any.
 
     Args:
         methods: of the grid, which fix the colours. curves: of the longest trainings, or empty.
@@ -253,7 +256,7 @@ def ablation_charts(
 def _ablation_chart(
     panel: ablations.Panel, cells: Sequence[ablations.Column], measured: Any, title: str, zero: bool
 ) -> Chart:
-    """Return one panel over the axis, or over the values side by side where they differ in no number."""
+    """Return one panel over the axis, or over the values where they differ in no number."""
     rows = []
     for (method, mix), curve in itertools.product(cells, panel.curves):
         for value in panel.on(curve):

@@ -1,4 +1,7 @@
-"""Sum up what the trainings of a study took. Seconds and machines stay out of every other report."""
+"""Sum up what the trainings of a study took.
+
+Seconds and machines stay out of every other report.
+"""
 
 import json
 import math
@@ -15,8 +18,8 @@ def collect(encoders: Mapping[tuple[Hashable, ...], str], records: Path) -> dict
 
     Args:
         encoders: SHA-256 of a training's encoder, by a tuple whose first entry is the data set.
-        records: folder with one record per training, ``<encoder sha256>.json``. A record that is missing or
-            damaged is counted as unknown: results that come from a cache have none.
+        records: folder with one record per training, ``<encoder sha256>.json``. A record that is
+            missing or damaged is counted as unknown: results that come from a cache have none.
     """
     by_dataset: dict[str, list[dict[str, Any] | None]] = {}
     for cell, sha256 in encoders.items():

@@ -1,4 +1,4 @@
-"""The graph of stages in dvc.yaml, as Mermaid for the README: a box per group of stages, an arrow per dependency."""
+"""The graph of dvc.yaml's stages as Mermaid: a box per group, an arrow per dependency."""
 
 import re
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from imix.settings import text
 
 
 def edges(stages: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return pairs of stages of which the second depends on an output of the first, without shortcuts.
+    """Return pairs of stages, the second of which uses an output of the first, without shortcuts.
 
     An edge is left out where a longer way leads along other edges.
     """

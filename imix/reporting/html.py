@@ -1,6 +1,7 @@
-"""The page of a study, index.html: one file that needs no network, no server and, to be read, no JavaScript.
+"""The page of a study, index.html: one file that works without network, server and JavaScript.
 
-Its bytes depend on the results alone. All text from outside, such as names of classes, is escaped by Jinja2.
+Its bytes depend on the results alone. All text from outside, such as names of classes, is escaped
+by Jinja2.
 """
 
 import base64
@@ -18,7 +19,7 @@ from imix.reporting import ablations, charts, illustrations, page, projections, 
 from imix.reporting.latex import BIBTEX, plain, tabular
 from imix.reporting.results import Study, csv_bytes
 from imix.reporting.statistics import counted, decided, gains, layout
-from imix.reporting.titles import SUPERVISED, method_title, seeds, trained_with
+from imix.reporting.titles import SUPERVISED, method_title, seeds_text, trained_with
 
 TYPES = {
     ".png": "image/png",
@@ -49,7 +50,7 @@ settings.json has these in full; cost.json has seconds, machines and commits."""
 
 
 class Ablated(NamedTuple):
-    """One ablation: what was asked, a row per training, and the curves of the longest trainings if there are some."""
+    """One ablation: what was asked, a row per training, and curves of the longest trainings."""
 
     asked: ablations.Asked
     table: pd.DataFrame
@@ -71,8 +72,9 @@ def render(
     """Return index.html.
 
     Args:
-        name: of the study. record: what the results were made with (`results.record`). shown: the folder of what
-            is shown of each data set (`illustrations.write`, `projections.write_points`).
+        name: of the study. record: what the results were made with (`results.record`). shown: the
+            folder of what is shown of each data set (`illustrations.write`,
+            `projections.write_points`).
     """
     methods = layout(study.results).methods
     built = [
@@ -96,7 +98,7 @@ def render(
 
 def latex(study: Study) -> str:
     """Return results.tex: the main table."""
-    n = seeds(study.results.seed.nunique())
+    n = seeds_text(study.results.seed.nunique())
     caption = f"Linear evaluation, test top-1 in %, mean ± standard deviation, {n}."
     return tabular(tables.metric_table(study.results), caption)
 
@@ -126,7 +128,7 @@ def _gains(results: pd.DataFrame) -> dict[str, Any]:
     return {
         "charts": charts.gain_charts(results),
         "legend": charts.keys(list(cells), layout(results).methods),
-        "note": GAINS.format(n=seeds(results.seed.nunique())),
+        "note": GAINS.format(n=seeds_text(results.seed.nunique())),
     }
 
 
@@ -140,7 +142,7 @@ def _facts(study: Study) -> list[tuple[str, str]]:
     return [
         ("Data", ", ".join(rows)),
         ("Trained", f"{methods}, {trained_with(shape.augmentations)}"),
-        ("Trainings", f"{len(study.origins):,}; {seeds(results.seed.nunique())}"),
+        ("Trainings", f"{len(study.origins):,}; {seeds_text(results.seed.nunique())}"),
         ("How sure", f"of {total} comparisons, {up} gain and {down} lose with a 95 % interval that excludes zero"),
     ]
 
@@ -182,7 +184,7 @@ def _ablations(ablated: Iterable[Ablated], methods: Sequence[str]) -> list[dict[
         note = BARS + "".join(f" Paler: at a fixed number of {curve}." for curve in sorted(second))
         parts.append(_part(title=title, text=asked.question, legend=shared, charts=drawn, note=note))
         for (dataset, augmentation), chosen in ablations.split(table).items():
-            where = f"{dataset}, {augmentation}, {seeds(chosen['seed'].nunique())}"
+            where = f"{dataset}, {augmentation}, {seeds_text(chosen['seed'].nunique())}"
             answer = f"{where}: {ablations.answer(chosen).strip()}"
             parts += [_part(text=paragraph) for paragraph in answer.split("\n\n")]
             values = ablations.accuracy_table(chosen, asked.axis)

@@ -1,6 +1,7 @@
-"""Show what the rows of a data set look like and what views and i-Mix do to them: pictures, sounds, numbers.
+"""Show a data set's rows and what views and i-Mix do to them: pictures, sounds, numbers.
 
-Rows are training rows. Views and mixtures are those of `imix.views` and `imix.mixing`, drawn with one seed.
+Rows are training rows. Views and mixtures are those of `imix.views` and `imix.mixing`, drawn with
+one seed.
 """
 
 import io
@@ -26,7 +27,10 @@ INDEX = "rows.json"  # in the folder of a data set
 
 
 def chosen(data: Dataset) -> Tensor:
-    """Return the indices (M,) of the first training rows of at most `ROWS` classes, spread over the classes."""
+    """Return the indices (M,) of the first training rows of at most `ROWS` classes.
+
+    The classes are spread over all.
+    """
     classes = data.train_labels.unique()
     spread = torch.linspace(0, len(classes) - 1, min(ROWS, len(classes))).round().long()
     some = classes[spread.to(classes.device)]
@@ -120,7 +124,10 @@ def _sound(clip: Tensor, path: Path) -> dict[str, str]:
 
 
 def _tabular(batch: Tensor, rows: Tensor, data: Dataset, folder: Path, name: str) -> list[dict[str, Any]]:
-    """Return the first numbers of each row, in the table's own units; None where a view masks one."""
+    """Return the first numbers of each row, in the table's own units.
+
+    A number that a view masks is None.
+    """
     count = min(data.numbers, COLUMNS)
     masked = (batch[:, :count] == 0) & name.startswith("view")
     values = (batch[:, : data.numbers] * data.std.cpu() + data.mean.cpu())[:, :count]

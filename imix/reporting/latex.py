@@ -35,7 +35,10 @@ def escaped(text: str) -> str:
 
 
 def tabular(table: Table, caption: str) -> str:
-    """Return a table with rules of the booktabs package and, above it, the packages that it needs; "" for no rows."""
+    """Return a table with rules of the booktabs package and, above it, the packages that it needs.
+
+    "" for no rows.
+    """
     if not table.rows:
         return ""
     columns = "l" + "r" * (len(table.header) - 1)

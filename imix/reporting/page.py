@@ -18,7 +18,7 @@ from imix.reporting.tables import (
     transfer_table,
     unlabelled_note,
 )
-from imix.reporting.titles import seeds, trained_with
+from imix.reporting.titles import seeds_text, trained_with
 
 LINEAR = """\
 Top-1 accuracy on the test rows in %, mean ± standard deviation over seeds, of a linear classifier
@@ -109,7 +109,10 @@ PLOTS = """\
 
 
 def sections(study: Study) -> dict[str, tuple[str, str]]:
-    """Return explanation and table of every section, by its title; a section without a table is left out."""
+    """Return explanation and table of every section, by its title.
+
+    A section without a table is left out.
+    """
     results = study.results.assign(frechet_distance=100 * study.results.frechet_distance)
     main = "\n".join(filter(None, [metric_table(results), floor_note(results), torch_note(study.origins)]))
     return {
@@ -127,9 +130,12 @@ def sections(study: Study) -> dict[str, tuple[str, str]]:
 
 
 def results_page(name: str, study: Study) -> str:
-    """Return the whole of results.md; nothing in it depends on a machine or on how long anything took."""
+    """Return the whole of results.md.
+
+    Nothing in it depends on a machine or on how long anything took.
+    """
     numbers = list(study.results.seed.unique())
-    ran = f"{seeds(len(numbers))} ({', '.join(map(str, numbers))})"
+    ran = f"{seeds_text(len(numbers))} ({', '.join(map(str, numbers))})"
     how = f"trained {trained_with(layout(study.results).augmentations)}"
     parts = [
         f"# Results\n\nStudy `{name}`, made by `dvc repro`: {how}; {ran}.\n"
@@ -143,7 +149,7 @@ def results_page(name: str, study: Study) -> str:
 def readme_block(results: pd.DataFrame) -> str:
     """Return what the README shows of a study."""
     shown = (
-        f"Linear evaluation, test top-1 in %, mean ± standard deviation, {seeds(results.seed.nunique())},\n"
+        f"Linear evaluation, test top-1 in %, mean ± standard deviation, {seeds_text(results.seed.nunique())},\n"
         f"trained {trained_with(layout(results).augmentations)}:"
     )
     return "\n".join(filter(None, [headline(results), shown + "\n", metric_table(results), floor_note(results)]))

@@ -1,4 +1,4 @@
-"""docs/parameters.md: every parameter with what is allowed, its default and its meaning, from the schema itself."""
+"""docs/parameters.md: what each parameter allows, its default and meaning, from the schema."""
 
 import inspect
 import re
@@ -127,7 +127,7 @@ def _section(
 
 
 def _comments(content: str) -> dict[str, str]:
-    """Return the comments behind the keys of ``defaults``, without their mark for what is not published."""
+    """Return the comments behind the keys of ``defaults``, without the mark of unpublished ones."""
     block = content[content.index("\ndefaults:") : content.index("\nrecipe:")]
     found = re.findall(r"^ +(\w+): ?[^#\n]*# (.*)$", block, re.MULTILINE)
     comments = {key: comment.removeprefix("ours").lstrip(":; ") for key, comment in found}
@@ -135,7 +135,7 @@ def _comments(content: str) -> dict[str, str]:
 
 
 def _notes(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
-    """Yield the fields that have a comment, on their line or on the line above, with the comment."""
+    """Yield the fields that have a comment, on their line or above it, with the comment."""
     for parent in reversed(model.__mro__):
         if not issubclass(parent, BaseModel) or parent.__module__.startswith("pydantic"):
             continue

@@ -1,4 +1,7 @@
-"""The plots of a study: gains with intervals, training curves, projections. PNG and SVG, the same bytes every time."""
+"""The plots of a study: gains with intervals, training curves, projections.
+
+Files are PNG and SVG, the same bytes every time.
+"""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -15,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from imix.files import replacing
 from imix.reporting.statistics import CELL, Gain, gains, layout
-from imix.reporting.titles import SUPERVISED, cell_title, seeds
+from imix.reporting.titles import SUPERVISED, cell_title, seeds_text
 
 # Paul Tol's "bright", safe for the colour-blind
 PALETTE = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
@@ -25,7 +28,7 @@ LINES = {"none": ":", "imix": "-", "icutmix": "--"}
 
 
 def write(figure: Figure, path: Path) -> None:
-    """Write ``path`` with the endings .png and .svg, without dates or random names, and close the figure."""
+    """Write ``path`` as .png and .svg, without dates or random names, and close the figure."""
     with matplotlib.rc_context({"svg.hashsalt": "imix"}):
         for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
             with replacing(path.with_suffix(suffix)) as temporary:
@@ -34,7 +37,10 @@ def write(figure: Figure, path: Path) -> None:
 
 
 def colours(methods: Sequence[str]) -> dict[str, str]:
-    """Return the colour of each method, by its place among the methods; grey for training with labels."""
+    """Return the colour of each method, by its place among the methods.
+
+    Training with labels is grey.
+    """
     places = zip(dict.fromkeys(method for method in methods if method != SUPERVISED), itertools.cycle(PALETTE))
     return dict(places) | {SUPERVISED: GREY}
 
@@ -45,7 +51,7 @@ def titled(dataset: str, augmentation: str, augmentations: Sequence[str]) -> str
 
 
 def gains_table(results: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per comparison for `dvc plots`: cell, ``line`` to show, mean gain, interval, n."""
+    """Return a row per comparison for `dvc plots`: cell, ``line``, mean gain, interval, n."""
     rows = [
         {**dict(zip(CELL, gain[:4], strict=True)), "line": f"{gain.augmentation}: {cell_title(gain.method, gain.mix)}"}
         | {"mean": gain.points.mean, "low": gain.points.low, "high": gain.points.high, "n": gain.points.n}
@@ -55,14 +61,14 @@ def gains_table(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def curves_table(histories: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per cell and epoch for `dvc plots`: cell, ``group`` of a panel, means over seeds."""
+    """Return a row per cell and epoch for `dvc plots`: cell, panel ("group"), means over seeds."""
     means = histories.groupby([*CELL, "epoch"], sort=False)[["loss", "knn_validation"]].mean().round(4).reset_index()
     means.insert(0, "group", means["dataset"] + ", " + means["augmentation"])
     return means
 
 
 def plot_gains(results: pd.DataFrame) -> Figure:
-    """Plot the points gained over plain training, one line per comparison, one panel per data set."""
+    """Plot the points gained over plain training: a line per comparison, a panel per data set."""
     found, shape = gains(results), layout(results)
     datasets = list(dict.fromkeys(gain.dataset for gain in found)) or shape.datasets[:1]
     augmentations = sorted({gain.augmentation for gain in found}, reverse=True)  # clean first
@@ -79,14 +85,14 @@ def plot_gains(results: pd.DataFrame) -> Figure:
     panels[0, 0].invert_yaxis()
     figure.supxlabel("gain in linear accuracy over plain training, points", fontsize=10)
     n = results["seed"].nunique()
-    what = f"mean and 95 % interval, {seeds(n)}, paired" if n > 1 else f"{seeds(n)}: no interval"
+    what = f"mean and 95 % interval, {seeds_text(n)}, paired" if n > 1 else f"{seeds_text(n)}: no interval"
     title = f"What mixing adds: {what}" if found else "No mix with a plain training to compare with"
     figure.suptitle(title, fontsize=10)
     return figure
 
 
 def _gains_panel(panel: Axes, found: list[Gain], lines: list[tuple[str, str, str]], palette: dict[str, str]) -> None:
-    """Draw the gains of one data set, each at the place of its line, and a rule between augmentations."""
+    """Draw the gains of one data set in their lines, and a rule between augmentations."""
     for gain in found:
         place, colour = lines.index((gain.augmentation, gain.method, gain.mix)), palette[gain.method]
         half = gain.points.half if gain.points.n > 1 else 0
@@ -108,7 +114,7 @@ def _gains_panel(panel: Axes, found: list[Gain], lines: list[tuple[str, str, str
 
 
 def draw_curves(panel: Axes, histories: pd.DataFrame, column: str, palette: Mapping[str, str]) -> None:
-    """Draw a column of histories over epochs, a line per method and mix: mean over seeds, band least to greatest."""
+    """Draw a column of histories, a line per method and mix: mean and range over seeds."""
     for (method, mix), history in histories.groupby(["method", "mix"], sort=False):
         over = history.dropna(subset=[column]).groupby("epoch")[column]
         marker = "." if len(over) <= 20 else ""  # a line through one point is invisible

@@ -23,7 +23,8 @@ def embed(slot: int, report: Report, encoder: Path, name: str, asked: dict[str, 
     """Write the t-SNE (N, 2) of an encoder's test features, one task of `imix.running.run`.
 
     Args:
-        encoder: its file. name: of the data set. asked: rows, perplexity and seed. target: an .npy file.
+        encoder: its file. name: of the data set. asked: rows, perplexity and seed. target: an .npy
+            file.
     """
     device = runtime.configure(slot)  # one thread: with more, t-SNE adds up in another order every time
     data = dataset.load(paths.tensors(name), device)
@@ -34,7 +35,10 @@ def embed(slot: int, report: Report, encoder: Path, name: str, asked: dict[str, 
 
 
 def project(features: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
-    """Return the t-SNE (N, 2) of features (N, D). ``perplexity`` is cut to a third of N, which t-SNE needs."""
+    """Return the t-SNE (N, 2) of features (N, D).
+
+    ``perplexity`` is cut to a third of N, which t-SNE needs.
+    """
     from sklearn.manifold import TSNE
 
     perplexity = min(perplexity, len(features) / 3)

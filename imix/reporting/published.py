@@ -1,4 +1,4 @@
-"""Table 1 of the paper: linear evaluation, top-1 %, mean and standard deviation (arXiv 2010.08887)."""
+"""Table 1 of the paper (arXiv 2010.08887): linear evaluation, top-1 %, mean and deviation."""
 
 import itertools
 
@@ -21,8 +21,8 @@ TABLE_1: dict[str, dict[tuple[str, str], tuple[float, float]]] = {
 def published(dataset: str, augmentation: str, metric: str) -> tuple[str, dict[tuple[str, str], tuple[float, float]]]:
     """Return the paper's name of a data set and its row of Table 1, by method and mix.
 
-    The row is empty where the paper has none. A ``_small`` data set gets the row of its source, which
-    has more rows, a larger encoder and more epochs.
+    The row is empty where the paper has none. A ``_small`` data set gets the row of its source,
+    which has more rows, a larger encoder and more epochs.
     """
     name = dataset.removesuffix("_small")
     return name, TABLE_1.get(name, {}) if augmentation == AUGMENTATION and metric in METRICS else {}

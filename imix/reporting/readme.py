@@ -1,4 +1,4 @@
-"""Render the README's blocks: results from the committed reports, and the graph of stages from dvc.yaml."""
+"""Render the README's blocks: results from the committed reports, the graph from dvc.yaml."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ GRAPH = re.compile(r"(?<=^<!-- graph of stages -->\n).*?(?=^<!-- /graph of stage
 
 
 def with_graph(readme: str, stages: Path) -> str:
-    """Return the README with the graph of ``stages``, a dvc.yaml, between its markers, if it has them.
+    """Return the README with the graph of a dvc.yaml's ``stages`` between its markers, if any.
 
     Raises:
         UserError: a file that cannot be read.
@@ -26,11 +26,12 @@ def with_graph(readme: str, stages: Path) -> str:
 def render(readme: str, reports: Path) -> str:
     """Return the README with every block replaced by the current results.
 
-    A block of study X is what is between the lines ``<!-- results of X -->`` and ``<!-- end of X -->``;
-    its results are those of ``reports``/X/results.csv.
+    A block of study X is what is between the lines ``<!-- results of X -->`` and ``<!-- end of X
+    -->``; its results are those of ``reports``/X/results.csv.
 
     Raises:
-        UserError: markers that are malformed, unpaired, nested or repeated; results that are missing.
+        UserError: markers that are malformed, unpaired, nested or repeated; results that are
+            missing.
     """
     lines, study, studies = [], None, set()
     for number, line in enumerate(readme.split("\n"), 1):

@@ -51,8 +51,8 @@ class Files(NamedTuple):
     """Functions that return the path of each input of a report.
 
     ``metrics``, ``history``: of a cell and a seed; ``baseline``: of a data set, ``raw`` or
-    ``untrained``, and a seed; ``transfer``: of the data set pretrained on, the cell (with the data set
-    probed on) and a seed; ``settings``: of a cell; ``evaluation``, ``card``: of a data set.
+    ``untrained``, and a seed; ``transfer``: of the data set pretrained on, the cell (with the data
+    set probed on) and a seed; ``settings``: of a cell; ``evaluation``, ``card``: of a data set.
     """
 
     metrics: Callable[[Cell, int], Path]
@@ -67,9 +67,9 @@ class Files(NamedTuple):
 class Study(NamedTuple):
     """The collected inputs of a report.
 
-    ``results``: `COLUMNS`, one row per training and baseline; ``origins``: what made each training (cell,
-    seed, encoder: SHA-256, torch: version); ``histories``: one row per epoch of a training without
-    labels; ``transfers``: `TRANSFER_COLUMNS`; ``cards``: data set -> card.
+    ``results``: `COLUMNS`, one row per training and baseline; ``origins``: what made each training
+    (cell, seed, encoder: SHA-256, torch: version); ``histories``: one row per epoch of a training
+    without labels; ``transfers``: `TRANSFER_COLUMNS`; ``cards``: data set -> card.
     """
 
     results: pd.DataFrame
@@ -134,7 +134,7 @@ def csv_bytes(table: pd.DataFrame) -> bytes:
 
 
 def trainings(grid: Grid) -> list[Cell]:
-    """Return the cells of a grid: per data set and augmentation the supervised ones, then the methods'."""
+    """Return a grid's cells per data set and augmentation, the supervised ones first."""
     columns = [*itertools.product([SUPERVISED], grid.supervised), *itertools.product(grid.methods, grid.mixes)]
     return [(*row, *column) for row in itertools.product(grid.datasets, grid.augmentation) for column in columns]
 
@@ -202,7 +202,7 @@ def _row(cell: Cell, seed: int, metrics: Mapping[str, Any], **more: Any) -> dict
 
 
 def encoders(origins: pd.DataFrame) -> dict[tuple[Any, ...], str]:
-    """Return the SHA-256 of every training's encoder, by data set, augmentation, method, mix and seed."""
+    """Return the SHA-256 of every encoder, by data set, augmentation, method, mix and seed."""
     return {tuple(key): sha for *key, sha in origins[[*CELL, "seed", "encoder"]].itertuples(index=False, name=None)}
 
 

@@ -14,7 +14,7 @@ MOST_BEST = 4  # data sets up to which metrics.json has the best accuracy of eac
 
 
 class Spread(NamedTuple):
-    """A mean over n values, their standard deviation, and the half width of its 95 % interval (Student's t)."""
+    """A mean over n values, their standard deviation, and half its 95 % interval (Student's t)."""
 
     mean: float
     std: float
@@ -33,7 +33,10 @@ class Spread(NamedTuple):
 
     @property
     def decided(self) -> bool:
-        """Whether the interval excludes zero. Seeds that agree to the last digit give no interval."""
+        """Whether the interval excludes zero.
+
+        Seeds that agree to the last digit give no interval.
+        """
         return self.std > 0 and abs(self.mean) > self.half
 
 
@@ -95,7 +98,7 @@ def layout(results: pd.DataFrame) -> Layout:
 
 
 def gains(results: pd.DataFrame) -> list[Gain]:
-    """Return what every mix adds to plain training of the same data set, augmentation, method and seed.
+    """Return what every mix adds to the plain training of the same cell and seed.
 
     Both trainings of a pair share their first weights, order of rows and views. The interval is
     therefore that of paired differences.
@@ -135,10 +138,12 @@ def holm(found: list[Gain]) -> list[bool]:
 
 
 def over_cells(found: list[Gain]) -> Spread:
-    """Return the mean gain over cells with its interval, whose unit is the cell; of one cell, its own over seeds.
+    """Return the mean gain over cells with its interval, whose unit is the cell.
 
-    In a balanced design this is the interval of a mixed model with a random effect per cell: the spread of
-    the cells' means has the variation of cells and that of seeds in it.
+    A single cell's interval is that over its seeds.
+
+    In a balanced design this is the interval of a mixed model with a random effect per cell: the
+    spread of the cells' means has the variation of cells and that of seeds in it.
     """
     return found[0].points if len(found) == 1 else spread(pd.Series([gain.points.mean for gain in found]))
 
@@ -154,7 +159,7 @@ def groups(found: list[Gain]) -> dict[tuple[str, str], list[Gain]]:
 
 
 def not_above(results: pd.DataFrame) -> list[tuple[str, str, str, str]]:
-    """Return the trained cells whose mean linear accuracy is not above raw inputs or an untrained encoder."""
+    """Return the trained cells whose mean is not above raw inputs or an untrained encoder."""
     values = spreads(results, "linear_accuracy")
     floor: dict[str, float] = {}
     for (dataset, _, method, _), value in values.items():
@@ -178,7 +183,8 @@ def summary(results: pd.DataFrame) -> dict[str, Any]:
     """Return at most ten values for `dvc metrics show`.
 
     They are the mean gain per augmentation, the counts of comparisons, and, for at most four data
-    sets, the accuracy of the best cell of a data set (mean over seeds) among those trained without labels.
+    sets, the accuracy of the best cell of a data set (mean over seeds) among those trained without
+    labels.
     """
     found, shape = counted(gains(results)), layout(results)
     by_augmentation = {name: [gain for gain in found if gain.augmentation == name] for name in shape.augmentations}

@@ -43,7 +43,7 @@ class Table(str):
 
 
 def by_augmentation(header: Sequence[str], rows: Sequence[Sequence[str]], augmentations: Sequence[str]) -> Table:
-    """Return a table whose second column is the augmentation, without that column where there is one augmentation."""
+    """Return a table whose second column, the augmentation, is left out if there is only one."""
     if len(augmentations) > 1:
         return Table(header, rows)
     return Table([header[0], *header[2:]], [[row[0], *row[2:]] for row in rows])
@@ -62,16 +62,19 @@ def interval(value: Spread) -> str:
 
 
 def heads(columns: Sequence[tuple[str, str]]) -> list[str]:
-    """Return the heads of columns: a mix directly after its plain training goes without the method, as in the paper."""
+    """Return the heads of columns.
+
+    A mix directly after its plain training goes without the method, as in the paper.
+    """
     pairs = zip([None, *columns], columns, strict=False)
     return [mix_title(*right) if left == (right[0], "none") else cell_title(*right) for left, right in pairs]
 
 
 def metric_table(results: pd.DataFrame, metric: str = "linear_accuracy", digits: int = 1) -> Table:
-    """Return a table of one metric: data sets and augmentations down, baselines and trainings across.
+    """Return a table of one metric: data and augmentation down, baselines and trainings across.
 
-    Accuracies have the published row under every data set of the paper, and an arrow where a cell learnt nothing
-    that a linear probe can use.
+    Accuracies have the published row under every data set of the paper, and an arrow where a cell
+    learnt nothing that a linear probe can use.
     """
     shape, values, collapsed = layout(results), spreads(results, metric), spreads(results, "collapsed")
     low = not_above(results) if metric == "linear_accuracy" else []
@@ -125,7 +128,10 @@ def _verdict(gain: Spread) -> str:
 
 
 def gain_table(results: pd.DataFrame) -> Table:
-    """Return what each mix adds to plain training, in points, with its interval; "" if there is nothing to compare."""
+    """Return what each mix adds to plain training, in points, with its interval.
+
+    "" if there is nothing to compare.
+    """
     found = gains(results)
     corrected = dict(zip(map(_key, counted(found)), holm(counted(found)), strict=True))
     rows = [
@@ -163,7 +169,10 @@ def group_table(results: pd.DataFrame) -> Table:
 
 
 def headline(results: pd.DataFrame) -> str:
-    """Return the answer to the paper's main question in one sentence, whatever it is; "" with nothing to compare."""
+    """Return the answer to the paper's main question in one sentence, whatever it is.
+
+    "" with nothing to compare.
+    """
     found = {name: group for (name, which), group in groups(gains(results)).items() if which == "all"}
     parts = []
     for name, text in (("clean", "without augmentation"), ("augmented", "with augmentation")):
@@ -193,7 +202,10 @@ def floor_note(results: pd.DataFrame) -> str:
 
 
 def _origin(card: Mapping[str, Any]) -> str:
-    """Return where the rows come from; an archive with its checksum, and whether that is the official one's."""
+    """Return where the rows come from.
+
+    An archive is named with its checksum, and whether that is the official one.
+    """
     source = card["source"]
     if "checksum" not in source:  # no archive
         return card["origin"]
@@ -222,7 +234,10 @@ def data_table(cards: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def transfer_table(transfers: pd.DataFrame) -> Table:
-    """Return the accuracy of encoders on another data set: pairs of data sets down, methods across; "" for no pair."""
+    """Return the accuracy of encoders on another data set: pairs of data sets down, methods across.
+
+    "" for no pair.
+    """
     if transfers.empty:
         return Table([], [])
     rows, shape = [], layout(transfers)
@@ -235,7 +250,10 @@ def transfer_table(transfers: pd.DataFrame) -> Table:
 
 
 def supervised_note(results: pd.DataFrame) -> str:
-    """Return a sentence on comparisons with labels, which no count includes; "" if there are none."""
+    """Return a sentence on comparisons with labels, which no count includes.
+
+    "" if there are none.
+    """
     if all(gain.method != SUPERVISED for gain in gains(results)):
         return ""
     return "Trainings with labels have a row, but are not counted."

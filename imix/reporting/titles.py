@@ -34,7 +34,7 @@ def cell_title(method: str, mix: str) -> str:
     return method_title(method) if mix == "none" else f"{method_title(method)} {mix_title(method, mix)}"
 
 
-def seeds(count: int) -> str:
+def seeds_text(count: int) -> str:
     """Return the number of seeds in words."""
     return f"n = {count} seed{'s' * (count != 1)}"
 

@@ -23,13 +23,13 @@ def write_study(
 ) -> None:
     """Write the report of a study, whose name is the folder's.
 
-    Files: index.html, results.csv, transfer.csv, results.md, results.tex, citation.bib, settings.json,
-    metrics.json, and of gains and curves .csv, .png and .svg; and cost.json and cost.js, the only ones that a
-    rerun may change.
+    Files: index.html, results.csv, transfer.csv, results.md, results.tex, citation.bib,
+    settings.json, metrics.json, and of gains and curves .csv, .png and .svg; and cost.json and
+    cost.js, the only ones that a rerun may change.
 
     Args:
-        record: what the results were made with (`results.record`). costs: what they took (`cost.collect`). shown,
-            ablated: as for `html.render`.
+        record: what the results were made with (`results.record`). costs: what they took
+            (`cost.collect`). shown, ablated: as for `html.render`.
     """
     write_bytes(folder / "index.html", html.render(folder.name, study, record, shown, ablated))
     write_bytes(folder / "results.tex", html.latex(study).encode())
@@ -58,7 +58,8 @@ def write_ablation(
     """Write ``<name>.csv``, ``.md``, ``.png`` and ``.svg`` of an ablation.
 
     Args:
-        methods: those of the grid, which fix the colours. curves: what `ablations.histories` returned.
+        methods: those of the grid, which fix the colours. curves: what `ablations.histories`
+            returned.
     """
     write_bytes(folder / f"{asked.name}.csv", csv_bytes(table))
     write_bytes(folder / f"{asked.name}.md", ablations.page(asked, table).encode())

@@ -1,4 +1,7 @@
-"""Read the files of resolved settings; imports neither torch nor the schema, so that stages start at once."""
+"""Read the files of resolved settings.
+
+This module imports neither torch nor the schema, so that stages start at once.
+"""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""params.yaml, read and checked, every block and every cell of it, before any work."""
+"""Read params.yaml, and check every block and every cell of it before any work."""
 
 import copy
 from functools import cache
@@ -15,26 +15,11 @@ from imix.methods.base import Augmentation, Mix
 from imix.paths import Cell
 from imix.scaling import is_scaled
 from imix.schema import Strict, entry, shown, validated
-from imix.settings import text
-from imix.settings.merging import (
-    BASES,
-    PARAMS,
-    ablation_datasets,
-    asked,
-    axes,
-    check_mixes,
-    data,
-    evaluation,
-    expanded,
-    is_factor,
-    is_own,
-    resolve,
-    selectors,
-    variants,
-)
+from imix.settings import merging, text
+from imix.settings.merging import BASES, PARAMS, data
 from imix.settings.study import SUPERVISED, Ablation, Params
 
-# names of other things where a data set's name is a folder or a file: in data/ and data/settings/ablations/*/
+# folders and files in data/ and data/settings/ablations/*/ that a data set's name would clash with
 RESERVED = ("ablations", "archives", "asked", "best", "encoders", "histories", "metrics", "settings", "shown")
 
 
@@ -60,17 +45,20 @@ def check(raw: Any) -> Params:
     for dataset in params.data:
         if dataset in RESERVED:
             raise UserError(f"{PARAMS}: data.{dataset}: the name is used for other files; take another name")
-        asked(params, dataset)
+        merging.source_and_rows(params, dataset)
         if _used(params, dataset):
             data(params, dataset)
     if "like" in params.defaults:
         raise UserError(f"{PARAMS}: defaults.like: unknown key; a recipe may be like another")
     _check_layer(params.defaults, "defaults", "")
     for dataset, layer in params.recipe.items():
-        if not (base := dataset in BASES and dataset not in params.data):
+        if dataset in BASES and dataset not in params.data:
+            kind = BASES[dataset]
+        else:
             entry(params.data, dataset, f"{PARAMS}: recipe.{dataset}: data")
-        expanded(params.recipe, dataset, "recipe")
-        _check_layer(layer, f"recipe.{dataset}", BASES[dataset] if base else asked(params, dataset)[0].KIND)
+            kind = merging.source_and_rows(params, dataset)[0].KIND
+        merging.expanded(params.recipe, dataset, "recipe")
+        _check_layer(layer, f"recipe.{dataset}", kind)
     _check_grid(params)
     for name in params.ablation:
         _check_ablation(params, name, params.asked(name))
@@ -79,29 +67,29 @@ def check(raw: Any) -> Params:
             _check_cells(params, dataset)
     _check_transfer(params)
     for name in params.ablations.run:
-        for dataset in ablation_datasets(params, name):
-            variants(params, name, dataset)
+        for dataset in merging.ablation_datasets(params, name):
+            merging.variants(params, name, dataset)
     return params
 
 
 def _used(params: Params, dataset: str) -> bool:
-    """Whether a data set can be looked at; a user's own files are only while the grid has it."""
-    return dataset in params.grid.datasets or not is_own(params, dataset)
+    """Whether to check a data set; a user's own files must exist only while the grid names it."""
+    return dataset in params.grid.datasets or not merging.is_own(params, dataset)
 
 
 def _check_cells(params: Params, dataset: str) -> None:
-    """Check all cells that a data set could have, of the methods that the file asks for anywhere."""
-    evaluation(params, dataset)
+    """Check all cells that a data set could have, of the methods named anywhere in the file."""
+    merging.evaluation_settings(params, dataset)
     image = data(params, dataset).module.KIND == "image"
     ablated = {method for name in params.ablation for method in params.asked(name).methods}
     methods = sorted({*params.grid.methods, SUPERVISED, *ablated})
     for augmentation, method, mix in product(get_args(Augmentation), methods, get_args(Mix)):
         if mix != "icutmix" or image:
-            resolve(params, Cell(dataset, augmentation, method, mix))
+            merging.resolve(params, Cell(dataset, augmentation, method, mix))
 
 
 def _check_layer(layer: Any, name: str, kind: str, path: tuple[str, ...] = ()) -> None:
-    """Check each part of a layer by itself, so that an error names its place, and no later layer hides it.
+    """Check each part of a layer by itself: an error names its place, and no later layer hides it.
 
     Args:
         kind: of the data set; "" for the defaults, which have neither encoder nor views. path: the
@@ -111,13 +99,13 @@ def _check_layer(layer: Any, name: str, kind: str, path: tuple[str, ...] = ()) -
         raise UserError(f"{PARAMS}: {name} = {shown(layer)}: must be a block of keys")
     if path and (wrong := {"probe", "like"} & set(layer)):
         raise UserError(f"{PARAMS}: {name}.{min(wrong)}: must be one for all cells; move it out of {'.'.join(path)}")
-    own = {key: value for key, value in layer.items() if key not in selectors() and key not in ("like", "probe")}
-    methods = tuple(sorted(axes()[1] & set(path))) or tuple(plugins.names("methods"))
+    own = {key: value for key, value in layer.items() if key not in {*merging.selectors(), "like", "probe"}}
+    methods = tuple(sorted(merging.axes()[1] & set(path))) or tuple(plugins.names("methods"))
     validated(_partial(methods, kind, "none" in path), own, str(PARAMS), whole=name, passes=is_scaled)
     if "probe" in layer:
         validated(_optional(Probe), layer["probe"], str(PARAMS), whole=f"{name}.probe")
-    for key in [key for key in layer if key in selectors()]:
-        axis = next(axis for axis in axes() if key in axis)
+    for key in [key for key in layer if key in merging.selectors()]:
+        axis = next(axis for axis in merging.axes() if key in axis)
         if other := axis & set(path):
             raise UserError(f"{PARAMS}: {name}.{key}: {min(other)} is chosen already; move these keys out of it")
         _check_layer(layer[key], f"{name}.{key}", kind, (*path, key))
@@ -125,7 +113,7 @@ def _check_layer(layer: Any, name: str, kind: str, path: tuple[str, ...] = ()) -
 
 @cache
 def _partial(methods: tuple[str, ...], kind: str, plain: bool = False) -> type[Strict]:
-    """Return a model of which every key may be missing: the settings of some methods on one domain.
+    """Return a model whose keys are all optional: the settings of some methods on one domain.
 
     Without a domain there are neither encoder nor views; ``plain`` cells have no alpha.
     """
@@ -162,7 +150,7 @@ def _check_grid(params: Params) -> None:
         for block in ("data", "recipe"):
             entry(getattr(params, block), dataset, f"{PARAMS}: grid.datasets: {block}")
         for axis in ("mixes", SUPERVISED):
-            check_mixes(params, dataset, getattr(params.grid, axis), f"grid.{axis}")
+            merging.check_mixes(params, dataset, getattr(params.grid, axis), f"grid.{axis}")
         if params.grid.supervised and data(params, dataset).form.classes < 2:
             text = f"{dataset} has no two classes, so that nothing can be trained with labels; must be []"
             raise UserError(f"{PARAMS}: grid.supervised = {params.grid.supervised}: {text}")
@@ -203,14 +191,14 @@ def _check_ablation(params: Params, name: str, ablation: Ablation) -> None:
         keys = {key: inner for key, inner in change.items() if key != "augmentation"}
         errors = [_error(tuple(ablation.methods), kind, keys, f"{where}.values.{value}") for kind in domains]
         if all(errors):
-            # for other domains than the one that it is meant for, the error is an unknown key that resembles none
+            # a value is meant for one domain; on another, its keys are unknown and resemble none
             raise UserError(max(errors, key=lambda error: ("unknown key" not in error, "did you mean" in error)))
 
 
 def _error(methods: tuple[str, ...], kind: str, keys: dict[str, Any], where: str) -> str:
-    """Return what is wrong with some settings of one domain, or nothing."""
+    """Return the error of some settings on one domain; "" if there is none."""
     try:
-        validated(_partial(methods, kind), keys, str(PARAMS), whole=where, passes=is_factor)
+        validated(_partial(methods, kind), keys, str(PARAMS), whole=where, passes=merging.is_factor)
     except UserError as error:
         return str(error)
     return ""

@@ -1,10 +1,11 @@
 """How layers become the settings of one cell, one evaluation, one ablation.
 
-There is one kind of layer. ``defaults`` and each ``recipe.<dataset>`` hold settings and, under the name of an
-augmentation, a method or a mix, layers for those cells only, nested in any order. Where two give the same key,
-the recipe wins over the defaults, within each the deeper layer over the shallower, and at one depth mix over
-method over augmentation. Blocks merge key by key, lists are replaced. ``like: <dataset>`` starts from another
-recipe (or data block). A setting that only some methods have may be given to all; the others leave it out.
+There is one kind of layer. ``defaults`` and each ``recipe.<dataset>`` hold settings and, under the
+name of an augmentation, a method or a mix, layers for those cells only, nested in any order. Where
+two give the same key, the recipe wins over the defaults, within each the deeper layer over the
+shallower, and at one depth mix over method over augmentation. Blocks merge key by key, lists are
+replaced. ``like: <dataset>`` starts from another recipe (or data block). A setting that only some
+methods have may be given to all; the others leave it out.
 """
 
 import re
@@ -17,6 +18,7 @@ from types import ModuleType
 from typing import Any, NamedTuple, get_args
 
 import torch
+from pydantic import create_model
 
 from imix import domains, plugins
 from imix.errors import UserError
@@ -26,11 +28,11 @@ from imix.own import OwnSource, signature
 from imix.paths import Cell
 from imix.scaling import scaled_to
 from imix.schema import Strict, entry, shown, validated
-from imix.settings.study import Ablation, Params
+from imix.settings.study import Params
 from imix.sources import Form
 
 PARAMS = Path("params.yaml")
-# recipes that no data set has, for data sets of one's own to be like, with their domains; `own` has what they share
+# base recipes for a user's own data (``like: table``), with their domains; `own` is common to all
 BASES = {"own": "", "table": "tabular", "image": "image", "audio": "speech"}
 Block = dict[str, Any]
 
@@ -99,7 +101,7 @@ def selected(layer: Mapping[str, Any], cell: Cell, name: str) -> list[tuple[str,
     """Return the parts of a layer that a cell uses, by name, the weakest first."""
     found, left = [], [(0, name, layer)]
     while left:
-        # a bit for each selector on the way here: of equal depths, the greatest number has the strongest selector
+        # a bit per selector on the path: at equal depth, the greatest number has the strongest one
         chosen, where, block = left.pop()
         found.append((chosen, where, {key: value for key, value in block.items() if key not in selectors()}))
         left += [(chosen | 1 << bit, f"{where}.{key}", block[key]) for bit, key in enumerate(cell[1:]) if key in block]
@@ -108,7 +110,7 @@ def selected(layer: Mapping[str, Any], cell: Cell, name: str) -> list[tuple[str,
 
 
 def expanded(blocks: Mapping[str, Block], name: str, where: str, path: tuple[str, ...] = ()) -> list[tuple[str, Block]]:
-    """Return a block and those that it is ``like``, the most general first, each with its name.
+    """Return a block and every block that it is ``like``, the most general first, with their names.
 
     Raises:
         UserError: no such block, or a circle of them.
@@ -124,7 +126,7 @@ def expanded(blocks: Mapping[str, Block], name: str, where: str, path: tuple[str
 
 
 class Data(NamedTuple):
-    """Where a data set's rows come from, which are taken, and what is known of them before they are fetched."""
+    """A data set's source, its choice of rows, and what is known before they are fetched."""
 
     module: ModuleType
     source: Strict
@@ -138,7 +140,7 @@ def data(params: Params, dataset: str) -> Data:
     Raises:
         UserError: naming the key, the value and what is allowed.
     """
-    module, source, rows = asked(params, dataset)
+    module, source, rows = source_and_rows(params, dataset)
     try:
         return Data(module, source, rows, _form(module, source, rows))
     except ValueError as error:
@@ -151,18 +153,21 @@ def _form(module: ModuleType, source: Strict, rows: Strict) -> Form:
     return _own_form(module, source.model_dump_json(), rows.model_dump_json(), signature(module.files(source)))
 
 
-@cache  # reading a large table takes seconds, and every cell asks
+@cache  # every cell needs it, and reading a large table takes seconds
 def _own_form(module: ModuleType, source: str, rows: str, files: Any) -> Form:
     return module.form(module.Source.model_validate_json(source), module.Rows.model_validate_json(rows))
 
 
 def is_own(params: Params, dataset: str) -> bool:
-    """Whether a data set's files are the user's own, which need not be there while no cell uses them."""
-    return isinstance(asked(params, dataset)[1], OwnSource)
+    """Whether a data set's files are the user's own.
+
+    They need not be there while no cell uses them.
+    """
+    return isinstance(source_and_rows(params, dataset)[1], OwnSource)
 
 
-def asked(params: Params, dataset: str) -> tuple[ModuleType, Strict, Strict]:
-    """Return the module, the source and the choice of rows of a data set; looks at no file.
+def source_and_rows(params: Params, dataset: str) -> tuple[ModuleType, Strict, Strict]:
+    """Return the module, the source and the choice of rows of a data set; read none of its files.
 
     Raises:
         UserError: naming the key, the value and what is allowed.
@@ -195,23 +200,29 @@ def _block(settings: Block, key: str, where: str) -> Block:
     return settings[key]
 
 
+def _layers(params: Params, dataset: str) -> list[tuple[str, Block]]:
+    return [("defaults", params.defaults), *expanded(params.recipe, dataset, "recipe")]
+
+
 def layered(params: Params, cell: Cell) -> Merged:
-    """Return the layers of one cell merged, as params.yaml has them, with the layer that each key came from."""
+    """Return a cell's merged layers, as params.yaml has them, and the layer of each key."""
     merged = Merged()
-    for layer, block in [("defaults", params.defaults), *expanded(params.recipe, cell.dataset, "recipe")]:
+    for layer, block in _layers(params, cell.dataset):
         for name, part in selected(block, cell, layer):
             merged.add({key: value for key, value in part.items() if key != "probe"}, name)
     return merged
 
 
 def resolve(params: Params, cell: Cell, change: tuple[str, Mapping[str, Any]] = ("", {})) -> Settings:
-    """Merge the layers of one cell and, on top, an ablation's ``change`` (its name, what it sets); check the result.
+    """Merge the layers of one cell and, on top, an ablation's ``change`` (its name, what it sets).
+
+    Check the result.
 
     Raises:
         UserError: naming the layer that holds the offending key, the value and what is allowed.
     """
     merged, found = layered(params, cell), data(params, cell.dataset)
-    merged.settings |= scaled_to(_rows(found.form, cell), merged.settings)
+    merged.settings |= scaled_to(_training_rows(found.form, cell), merged.settings)
     merged.add(change[1], change[0])
     model, settings = domains.training_class(cell.method, found.module.KIND), merged.settings
     for key in (set(settings) & _method_keys()) - set(model.model_fields):
@@ -240,14 +251,14 @@ def _method_keys() -> frozenset[str]:
     )
 
 
-def _rows(form: Form, cell: Cell) -> int:
+def _training_rows(form: Form, cell: Cell) -> int:
     """Return how many rows a cell trains on."""
     return form.fit if cell.method == "supervised" else form.train + form.unlabelled
 
 
 def _check_batch(cell: Cell, form: Form, settings: Settings, layer: str) -> None:
     """Refuse a batch larger than the training rows."""
-    count = _rows(form, cell)
+    count = _training_rows(form, cell)
     count = min(count, int(count * settings.fraction) + form.classes)  # a share of each class, rounded up
     if form.exact and settings.batch_size > count:
         raise UserError(
@@ -257,7 +268,10 @@ def _check_batch(cell: Cell, form: Form, settings: Settings, layer: str) -> None
 
 
 def _check_encoder(found: Data, encoder: Strict, origin: Mapping[str, str], whole: str) -> None:
-    """Refuse an encoder of a single feature: normalised, it is 1 or -1 for every row, and metrics need two."""
+    """Refuse an encoder of a single feature.
+
+    Normalised, it is 1 or -1 for every row, and metrics need two.
+    """
     kind, form = found.module.KIND, found.form
     if (count := _features(kind, encoder.model_dump_json(), form.shape, form.column_groups)) < 2:
         layer = next((layer for key, layer in origin.items() if key.startswith("encoder.")), origin["encoder"])
@@ -269,7 +283,10 @@ def _check_encoder(found: Data, encoder: Strict, origin: Mapping[str, str], whol
 
 @cache
 def _features(kind: str, encoder: str, shape: tuple[int, ...], column_groups: tuple[int, ...]) -> int:
-    """Return how many features an encoder has; on torch's meta device, networks of any size cost nothing."""
+    """Return how many features an encoder has.
+
+    On torch's meta device, networks of any size cost nothing.
+    """
     views = plugins.find("views", kind)
     with torch.device("meta"):
         settings = views.Encoder.Settings.model_validate_json(encoder)
@@ -277,34 +294,37 @@ def _features(kind: str, encoder: str, shape: tuple[int, ...], column_groups: tu
 
 
 def check_mixes(params: Params, dataset: str, mixes: list[str], where: str) -> None:
-    """Refuse CutMix of what is no image; ``where`` names the list of mixes."""
+    """Refuse CutMix of rows that are not images; ``where`` names the list of mixes."""
     kind = data(params, dataset).module.KIND
     if "icutmix" in mixes and kind != "image":
         allowed = "must be none or imix, or leave the data set out"
         raise UserError(f"{PARAMS}: {where} = {mixes}: CutMix cuts images; {dataset} has {kind} rows: {allowed}")
 
 
-def evaluation(params: Params, dataset: str) -> Block:
-    """Return how a data set's encoders are evaluated: kind, encoder (the untrained baseline's), views, probe.
+def evaluation_settings(params: Params, dataset: str) -> Block:
+    """Return how to evaluate a data set's encoders: kind, untrained encoder, views, probe.
 
     Raises:
         UserError: naming the key, the value and what is allowed.
     """
     merged, found = Merged(), data(params, dataset)
-    for name, block in [("defaults", params.defaults), *expanded(params.recipe, dataset, "recipe")]:
+    for name, block in _layers(params, dataset):
         merged.add({key: block[key] for key in ("encoder", "views", "probe") if key in block}, name)
     kind, whole = found.module.KIND, f"recipe.{dataset}"
-    settings = merged.settings | {"kind": kind}
-    probe_origin = {key.removeprefix("probe."): f"{name}.probe" for key, name in merged.origin.items()}
-    layer = merged.origin.get("probe", whole)
-    probe = validated(Probe, settings.pop("probe", {}), str(PARAMS), probe_origin, f"{layer}.probe")
-    domain = validated(domains.domain_class(kind), settings, str(PARAMS), merged.origin, whole)
+    settings = {"kind": kind, "probe": {}} | merged.settings
+    checked = validated(_evaluation_class(kind), settings, str(PARAMS), merged.origin, whole)
     if dataset in params.grid.datasets:
-        _check_encoder(found, domain.encoder, merged.origin, whole)
-    if probe.copies and kind != "image":
-        where = f"{probe_origin.get('copies', f'{layer}.probe')}.copies = {probe.copies}"
+        _check_encoder(found, checked.encoder, merged.origin, whole)
+    if checked.probe.copies and kind != "image":
+        layer = merged.origin.get("probe.copies", merged.origin["probe"])
+        where = f"{layer}.probe.copies = {checked.probe.copies}"
         raise UserError(f"{PARAMS}: {where}: must be 0 for {dataset}: only images are augmented")
-    return domain.model_dump() | {"probe": probe.model_dump()}
+    return checked.model_dump()
+
+
+@cache
+def _evaluation_class(kind: str) -> Any:
+    return create_model(f"{kind} evaluation", __base__=domains.domain_class(kind), probe=(Probe, ...))
 
 
 def ablation_datasets(params: Params, name: str) -> list[str]:
@@ -325,19 +345,19 @@ def variants(params: Params, name: str, dataset: str) -> list[tuple[Cell, str, S
     check_mixes(params, dataset, ablation.mixes, f"ablation.{name}.mixes")
     cells = [Cell(dataset, *rest) for rest in product(ablation.augmentation, ablation.methods, ablation.mixes)]
     return [
-        (cell, value, _varied(params, cell, f"ablation.{name}.values.{value}", ablation))
-        for value in ablation.values
+        (cell, value, _varied(params, cell, change, f"ablation.{name}.values.{value}"))
+        for value, change in ablation.values.items()
         for cell in cells
     ]
 
 
-def _varied(params: Params, cell: Cell, where: str, ablation: Ablation) -> Settings:
-    """Return the settings of a cell with one value of an ablation, ``where``'s last part."""
-    change = dict(ablation.values[where.rpartition(".")[2]])
-    augmentation = change.pop("augmentation", cell.augmentation)
+def _varied(params: Params, cell: Cell, change: Block, where: str) -> Settings:
+    """Return the settings of a cell with a change that an ablation makes; ``where`` names it."""
+    augmentation = change.get("augmentation", cell.augmentation)
     if augmentation not in get_args(Augmentation):
         raise UserError(f"{PARAMS}: {where}.augmentation = {shown(augmentation)}: must be augmented or clean")
+    others = {key: value for key, value in change.items() if key != "augmentation"}
     try:
-        return resolve(params, cell._replace(augmentation=augmentation), (where, change))
-    except UserError as error:  # which may name a key that does not fit what is changed
+        return resolve(params, cell._replace(augmentation=augmentation), (where, others))
+    except UserError as error:  # it may name another key, which does not fit the change
         raise UserError(str(error) if where in str(error) else f"{error} (with {where})") from None

@@ -1,8 +1,8 @@
 """The files of resolved settings, one or more per stage, which tell DVC what is stale.
 
-Each holds "settings" and, for stages that run code of ours on data, "code": the fingerprints of that code. A
-stage depends on its file, and so reruns when, and only when, a setting that it uses, its code or its data
-has changed.
+Each holds "settings" and, for stages that run code of ours on data, "code": the fingerprints of
+that code. A stage depends on its file, and so reruns when, and only when, a setting that it uses,
+its code or its data has changed.
 """
 
 import shutil
@@ -13,7 +13,7 @@ from imix import identity
 from imix.files import write_json
 from imix.own import OwnSource, content_sha256
 from imix.paths import SETTINGS, Cell
-from imix.settings.merging import Block, ablation_datasets, data, evaluation, resolve, variants
+from imix.settings.merging import Block, ablation_datasets, data, evaluation_settings, resolve, variants
 from imix.settings.study import Params
 
 
@@ -39,15 +39,15 @@ def _dataset(params: Params, dataset: str) -> dict[Path, Block]:
     if isinstance(source, OwnSource):
         source = source.model_copy(update={"sha256": content_sha256(module.files(source))})
     code = {"source": identity.source_code(source.name)}  # type: ignore[attr-defined]
-    asked = evaluation(params, dataset)
+    evaluated = evaluation_settings(params, dataset)
     mixed = resolve(params, Cell(dataset, params.grid.augmentation[0], params.grid.methods[0], "imix"))
     evaluates = {"evaluation": identity.evaluation_code(module.KIND)}
     return {
         Path(dataset, "source.json"): {"settings": source.model_dump(), "code": code | _job("fetch")},
         Path(dataset, "rows.json"): {"settings": rows.model_dump(), "code": code | _job("preprocess")},
-        Path(dataset, "evaluate.json"): {"settings": asked, "code": evaluates | _job("evaluate")},
+        Path(dataset, "evaluate.json"): {"settings": evaluated, "code": evaluates | _job("evaluate")},
         Path(dataset, "baseline.json"): {
-            "settings": asked,
+            "settings": evaluated,
             "seeds": params.grid.seeds,
             "code": evaluates | _job("baseline"),
         },
@@ -85,7 +85,7 @@ def _ablation(params: Params, name: str, dataset: str) -> Block:
     return {
         "seeds": (params.ablations.seeds or params.grid.seeds),
         "domain": kind,
-        "evaluation": {"settings": evaluation(params, dataset), "code": identity.evaluation_code(kind)},
+        "evaluation": {"settings": evaluation_settings(params, dataset), "code": identity.evaluation_code(kind)},
         "variants": [
             {
                 "value": value,

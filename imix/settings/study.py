@@ -1,5 +1,6 @@
 """What is asked: the grid, transfers, projections and ablations; and the whole of params.yaml."""
 
+from itertools import product
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -14,8 +15,8 @@ SUPERVISED = "supervised"  # not one of grid.methods: grid.supervised lists its 
 class Grid(Strict):
     """What runs: every data set, augmented and clean, with every method, mix and seed.
 
-    ``name`` is the study's folder in reports/. Beside the grid, every data set has its baselines: raw inputs,
-    an untrained encoder, and training with labels, with the mixes of ``supervised``.
+    ``name`` is the study's folder in reports/. Beside the grid, every data set has its baselines:
+    raw inputs, an untrained encoder, and training with labels, with the mixes of ``supervised``.
     """
 
     name: Name
@@ -39,22 +40,11 @@ class Grid(Strict):
 
     def cells(self) -> list[Cell]:
         """Return the cells of contrastive training."""
-        return [
-            Cell(dataset, augmentation, method, mix)
-            for dataset in self.datasets
-            for augmentation in self.augmentation
-            for method in self.methods
-            for mix in self.mixes
-        ]
+        return [Cell(*one) for one in product(self.datasets, self.augmentation, self.methods, self.mixes)]
 
     def supervised_cells(self) -> list[Cell]:
         """Return the cells of training with labels."""
-        return [
-            Cell(dataset, augmentation, SUPERVISED, mix)
-            for dataset in self.datasets
-            for augmentation in self.augmentation
-            for mix in self.supervised
-        ]
+        return [Cell(*one) for one in product(self.datasets, self.augmentation, [SUPERVISED], self.supervised)]
 
 
 class Ablation(Strict):
@@ -121,7 +111,10 @@ class Projection(Strict):
 
 
 class Params(Strict):
-    """The whole of params.yaml. `imix.settings.merging` says how ``defaults`` and ``recipe`` merge."""
+    """The whole of params.yaml.
+
+    `imix.settings.merging` says how ``defaults`` and ``recipe`` merge.
+    """
 
     grid: Grid
     ablations: Ablations

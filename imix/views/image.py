@@ -27,7 +27,7 @@ ATTEMPTS = 10  # at a crop inside the image, before falling back to the largest 
 
 
 class Jitter(Strict):
-    """Strength of colour jitter: factors from 1 - s to 1 + s, and turns of the hue from -s to s of a circle."""
+    """Strength s of colour jitter: factors of 1 - s to 1 + s, hue by -s to s of a circle."""
 
     brightness: Fraction
     contrast: Fraction

@@ -21,7 +21,7 @@ from torchaudio.functional import melscale_fbanks
 
 from imix.encoders.resnet import ResNet
 from imix.errors import UserError
-from imix.schema import Below, Fraction, Positive, Strict, Within
+from imix.schema import BelowOne, Fraction, Positive, Strict, Within
 from imix.sending import send
 from imix.views.base import Statistics, uniform
 
@@ -43,8 +43,8 @@ class Settings(Strict):
     probability: Fraction
     # smallest and largest factor
     amplitude: Annotated[list[Positive], Field(min_length=2, max_length=2)]
-    speed: Below
-    stretch: Below
+    speed: BelowOne
+    stretch: BelowOne
     shift: Annotated[int, Within(0, 31)]  # frames
     noise: Fraction  # the largest share of background
 
