@@ -67,9 +67,7 @@ def head(inputs: int, hidden: int, outputs: int, kind: str) -> nn.Sequential:
 class PlainStep:
     """One method's training, two views at a time."""
 
-    def __init__(
-        self, method: str, settings: base.Settings, groups: list[int], device: torch.device = HOST
-    ) -> None:
+    def __init__(self, method: str, settings: base.Settings, groups: list[int], device: torch.device = HOST) -> None:
         encoder, features = network(settings, groups)
         self.method, self.s, self.criterion = method, settings, nn.CrossEntropyLoss()
         self.encoder_q = nn.Sequential(encoder, head(features, features, settings.embedding, settings.projection))

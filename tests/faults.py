@@ -232,6 +232,7 @@ def main() -> None:
     names = [fault.__name__ for fault in FAULTS]
     parser.add_argument("faults", nargs="*", metavar="FAULT", help=f"of {', '.join(names)}; default: all")
     args = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     failed = False
     with tempfile.TemporaryDirectory() as temporary:
         reference = clones.clone(Path(temporary, "reference"), EPOCHS, GRID, CHANGES)

@@ -358,7 +358,7 @@ def test_a_worker_has_a_gpu_of_its_own(eight_gpus, monkeypatch):
 
 
 def test_the_time_left_follows_the_plan_and_the_machine(monkeypatch):
-    monkeypatch.setattr(forecast, "COMMAND", ("-c", "print('{\"out/a\": 10, \"out/b\": 30, \"other\": 5}')"))
+    monkeypatch.setattr(forecast, "COMMAND", ("-c", 'print(\'{"out/a": 10, "out/b": 30, "other": 5}\')'))
     made = forecast.Forecast({name: [f"out/{name}"] for name in "abcd"}, timed=True)
     made.process.wait()
     made.poll()

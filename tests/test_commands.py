@@ -106,9 +106,7 @@ def test_a_setting_is_explained_by_the_layer_that_it_came_from():
     found = {key: (json.loads(value), origin) for key, value, origin in explain.origins(cell, settings, layers)}
     assert found["ema"] == (0.9, "recipe.mnist.moco") and found["momentum"] == (0.9, "defaults")
     assert found["mix"] == ("imix", "the cell") and found["views.jitter.hue"][1] == "recipe.mnist"
-    assert {key: value for key, (value, _) in found.items()} == explain.flat(
-        json.loads(json.dumps(settings))
-    )
+    assert {key: value for key, (value, _) in found.items()} == explain.flat(json.loads(json.dumps(settings)))
     assert explain.named("supervised@mnist-clean-none") == Cell("mnist", "clean", "supervised", "none")
     assert explain.named("report@embedded") is None
 

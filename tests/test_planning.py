@@ -172,7 +172,9 @@ def test_planned_steps_are_those_of_a_real_training(default, method, fraction, m
     training, steps = pretraining.Training(rows, method, settings, 0), []
     monkeypatch.setattr(training.optimiser, "step", lambda inner=training.optimiser.step: steps.append(1) or inner())
     pretraining.run(training, "test")
-    planned, *_ = study.training_cost(method, settings, merging.data(default, "diamonds"), encoder, (operations, memory))
+    planned, *_ = study.training_cost(
+        method, settings, merging.data(default, "diamonds"), encoder, (operations, memory)
+    )
     assert planned == len(steps) == training.steps * 3
 
 

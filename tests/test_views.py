@@ -17,9 +17,7 @@ from imix.views import image, speech, tabular
 from imix.views.base import Statistics, chosen, uniform
 
 JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}
-PAPER = dict(
-    scale=[0.2, 1.0], jitter=JITTER, jitter_probability=0.8, grey_probability=0.2, flip_probability=0.5
-)
+PAPER = dict(scale=[0.2, 1.0], jitter=JITTER, jitter_probability=0.8, grey_probability=0.2, flip_probability=0.5)
 SPEECH = dict(probability=0.5, amplitude=[0.7, 1.1], speed=0.2, stretch=0.2, shift=8, noise=0.45)
 NEUTRAL = Statistics(torch.zeros(1), torch.ones(1))
 
