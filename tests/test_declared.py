@@ -254,7 +254,7 @@ PROBED = ("evaluate@{}", "baseline@{}", "supervised@{}", "project@{}", "ablate@c
 READ_ALL = ("report@", "best@")  # which read every setting of a study, or of a data set
 CHANGES = {
     "recipe.diamonds.temperature": (0.3, ("pretrain@diamonds", "ablate@c"), ("mnist",)),
-    "recipe.diamonds.batch_size": (100, ("pretrain@diamonds", "supervised@diamonds", "ablate@c"), ("mnist",)),
+    "recipe.diamonds.batch_size": (100, ("pretrain@diamonds", "ablate@c"), ("mnist",)),
     "recipe.mnist.byol": ({}, (), ()),
     "recipe.covtype.batch_size": (128, (), ()),
     "recipe.diamonds.views.masking": (
