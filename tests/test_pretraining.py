@@ -298,8 +298,8 @@ def test_precision_is_set_for_every_backend(precision, products):
 def test_another_identity_is_another_entry():
     """A training continues only what has its settings, seed, code, data, and rounds as it does."""
     cpu, raw = torch.device("cpu"), settings("npair").model_dump()
-    mine = {"method": "npair", "raw": raw, "code": "c", "seed": 0, "data": "d", "device": cpu}
-    others = {"method": "byol", "raw": raw | {"epochs": 9}, "code": "C", "seed": 1, "data": "D"}
+    mine = {"method": "npair", "raw": raw, "code": "c", "seed": 0, "sha256": "d", "device": cpu}
+    others = {"method": "byol", "raw": raw | {"epochs": 9}, "code": "C", "seed": 1, "sha256": "D"}
     keys = {jobs.training_key(**mine)} | {jobs.training_key(**mine | {key: value}) for key, value in others.items()}
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
