@@ -28,6 +28,7 @@ from tests import clones
 
 KINDS = ("pretrain", "evaluate", "supervised", "ablate")  # in the order in which DVC runs them
 HOW = ("group", "stage", "worker")
+SECONDS = {"pretrain": 2, "evaluate": 0.5, "supervised": 2, "ablate": 2}  # at most, until a kill falls
 GRID = {"datasets": ["diamonds", "mnist"], "methods": ["moco"], "mixes": ["imix"], "seeds": [0, 1]}
 CHANGES = {
     "data": {"diamonds": {"rows": {"train": 600, "test": 300}}, "mnist": {"rows": {"train": 200, "test": 100}}},
@@ -102,7 +103,8 @@ class Kills:
         self.reached: dict[str, tuple[int, int]] = {}  # epoch and step that each training had saved
         self.began = 0.0  # of the present run
 
-    def start(self) -> subprocess.Popen:
+    def start(self, kind: str = "") -> subprocess.Popen:
+        """Start `dvc repro`, of the stages of one kind and what they need if one is named."""
         lock = self.folder / ".dvc/tmp/rwlock"
         if lock.exists() and not lock.read_text():  # DVC was killed while it wrote: docs/reliability.md
             lock.unlink()
@@ -111,7 +113,7 @@ class Kills:
         variables = {"IMIX_SAVE_SECONDS": str(self.save_seconds), "IMIX_WORKERS": "2"}
         with self.log.open("w") as file:
             return subprocess.Popen(
-                [sys.executable, "-m", "dvc", "repro"],
+                [sys.executable, "-m", "dvc", "repro", *([kind] if kind else [])],
                 cwd=self.folder,
                 env=clones.environment(self.folder) | variables,
                 stdout=file,
@@ -124,14 +126,16 @@ class Kills:
 
         Return whether it ended well.
         """
-        process, deadline = self.start(), 0.0
+        process, deadline = self.start(kind), 0.0
         trains = kind != "evaluate" and random.random() < 0.8  # one in five may fall while workers start
         while process.poll() is None:
             time.sleep(0.02)
             if not deadline and kind and kind == self.current() and self.ready(trains, process.pid):
-                deadline = time.monotonic() + random.uniform(0, 2)
-            if deadline and time.monotonic() > deadline and self.kill(process.pid, session(process.pid), how):
-                break
+                deadline = time.monotonic() + random.uniform(0, SECONDS[kind])
+            if deadline and time.monotonic() > deadline:
+                if self.current() == kind and self.kill(process.pid, session(process.pid), how):
+                    break
+                deadline = 0.0  # that stage has ended: the next one
         process.wait()
         while session(process.pid):  # workers whose stage was killed save and end
             time.sleep(0.01)
