@@ -1,4 +1,4 @@
-"""Linear evaluation of frozen features, and all metrics of one encoder (section 3)."""
+"""Linear evaluation of frozen features, and all metrics of one encoder."""
 
 import math
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -74,7 +74,7 @@ class Probes(NamedTuple):
 
 
 def train_probes(copies: list[Tensor], labels: Tensor, classes: int, settings: Probe, seed: int) -> Probes:
-    """Train one linear classifier per learning rate, all at once, on the same batches (section 3).
+    """Train one linear classifier per learning rate, all at once, on the same batches.
 
     SGD with momentum, no weight decay, rate x batch / 256, x 0.2 at each milestone. The R
     classifiers share every batch's features, so that one matrix product serves them all; the

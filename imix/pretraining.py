@@ -39,7 +39,7 @@ def streams(seed: int) -> Streams:
 
 
 def learning_rate(step: int, steps: int, settings: base.Settings) -> float:
-    """Return the rate at a step, counted from 0, of ``steps`` an epoch (section 2).
+    """Return the rate at a step, counted from 0, of ``steps`` an epoch.
 
     Base rate x batch / 256; per epoch, cosine to 0 or x 0.1 at milestones; before that a linear
     warm-up from 0, per step, that ends on the schedule's own value.

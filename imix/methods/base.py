@@ -86,7 +86,7 @@ def head(kind: str, inputs: int, hidden: int, outputs: int) -> nn.Module:
     """Make a projection or prediction head, (N, inputs) -> (N, outputs).
 
     ``linear``, ``mlp`` = Linear-ReLU-Linear, ``mlpbn1`` = Linear-BN-ReLU-Linear, ``mlpbn`` = that
-    and a BN (section 2).
+    and a BN.
     """
     if kind == "linear":
         return nn.Linear(inputs, outputs)
@@ -106,7 +106,7 @@ def per_group(network: nn.Module, inputs: Tensor, groups: int) -> Tensor:
 class KeyEncoder(nn.Module):
     """An exponential moving average of a network that yields keys without gradient.
 
-    Averages the parameters only; BatchNorm statistics are its own (section 1).
+    Averages the parameters only; BatchNorm statistics are its own.
     """
 
     def __init__(self, network: nn.Module, momentum: float) -> None:
@@ -152,7 +152,7 @@ class Method(nn.Module):
         return nn.Sequential(self.encoder, self.projection)
 
     def follow(self) -> None:
-        """Start a step: move the key encoder, if any, before keys are computed (section 1)."""
+        """Start a step: move the key encoder, if any, before keys are computed."""
         if self.keys is not None:
             self.keys.follow(self.network())
 

@@ -1,4 +1,4 @@
-"""BYOL: predict the key of a moving average; not symmetrised (section 1, BYOL)."""
+"""BYOL: predict the key of a moving average; one direction of the loss by default."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""MoCo v2: keys from a moving average, contrasted with a queue of past keys (section 1)."""
+"""MoCo v2: keys from a moving average, contrasted with a queue of past keys."""
 
 from typing import Annotated, Literal
 

@@ -1,4 +1,4 @@
-"""N-pair contrastive learning (section 1, N-pair)."""
+"""N-pair contrastive learning: the other keys of the batch are the negatives."""
 
 import torch
 from torch import Tensor

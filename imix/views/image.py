@@ -1,4 +1,4 @@
-"""Image views of a batch: crop and resize, colour jitter, grey, flip, normalise (section 2).
+"""Image views of a batch: crop and resize, colour jitter, grey, flip, normalise.
 
 The transforms have torchvision's definitions, ranges and clamping, and every item has its own
 parameters. Crop and resize is a pair of small matrix products per image, one along each axis, whose
@@ -111,7 +111,7 @@ class Views:
         return self._normalise(images)
 
     def padded_crops(self, rows: Tensor, flip: bool, generator: torch.Generator, padding: int = 4) -> Tensor:
-        """Return the probe's augmentation of images, (N, C, H, W) float32 (section 3).
+        """Return the probe's augmentation of images, (N, C, H, W) float32.
 
         Zero-pads every image, crops it at random, and flips half of them if ``flip``.
         """

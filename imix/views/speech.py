@@ -1,4 +1,4 @@
-"""Speech views: random transforms on waveform and STFT, then a mel spectrogram (section 2).
+"""Speech views: random transforms on waveform and STFT, then a mel spectrogram.
 
 Clips are int16 waveforms of one second at 16 kHz; a view is a 1 x 32 x 32 image, mel bands by
 frames. In this order, each with the settings' probability and its own parameters for every clip:
