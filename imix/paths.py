@@ -10,7 +10,7 @@ SETTINGS = DATA / "settings"
 
 
 class Cell(NamedTuple):
-    """One cell of the grid. One stage trains all its seeds, another one evaluates them."""
+    """One cell of the grid. A stage works on one cell with all its seeds."""
 
     dataset: str
     augmentation: str
