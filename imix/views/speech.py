@@ -125,6 +125,7 @@ class Views:
         share = drawn(0, 0, s.noise)
         which_noise = torch.randint(max(1, len(self.background)), (size,), generator=generator)
         parameters = (amplitude, speed, rate, shift, share, which_noise)
+        # clips of one kind go through `view` together: with noise or without, stretched or not
         kind = 2 * (share != 0) + (rate != 1)
         alike = [part for k in range(4) for part in (kind == k).nonzero()[:, 0].split(self._block(rows)) if len(part)]
         views = torch.empty(size, 1, BANDS, FRAMES, device=rows.device)
