@@ -1,8 +1,8 @@
 """Fingerprints of code, by which stages and the store know what is stale.
 
-A fingerprint is a hash of the tokens of some modules (`imix.tokens`) and of all modules of imix that
-they import, directly or not. So it changes with code, and neither with comments and docstrings nor
-with the code of other methods and domains. It has two uses:
+A fingerprint is a hash of the tokens (`imix.tokens`) of some modules and of all modules of imix
+that they import, directly or not. So it changes with code, and neither with comments and docstrings
+nor with the code of other methods and domains. It has two uses:
 
 - `imix.settings.resolved` writes it into the files of data/settings, which stages depend on: the
   stage reruns when it changes.
@@ -98,8 +98,8 @@ def _tokens(path: Path) -> list[str]:
 def _imports(module: str, path: Path) -> list[str]:
     """Return the names of imix that a module imports anywhere.
 
-    ``from a import b`` gives both "a" and "a.b", whether b is a module or not; `closure` skips names
-    that are no modules.
+    ``from a import b`` gives both "a" and "a.b", whether b is a module or not; `closure` skips
+    names that are no modules.
     """
     names = []
     for node in _executed(ast.parse(path.read_text(encoding="utf-8"))):

@@ -4,7 +4,8 @@ Stages list these functions as tasks (`imix.running.Task`). Each runs in a proce
 
 Every function takes ``slot``, its place among the processes that run side by side, and ``report``,
 a function that takes progress. ``settings`` and ``code`` come from the stage's file in
-data/settings: ``code`` is the fingerprint of the code that does the work, a part of the store's key.
+data/settings: ``code`` is the fingerprint of the code that does the work. Both are part of the
+store's key.
 """
 
 import json

@@ -47,8 +47,8 @@ def learning_rate(step: int, steps: int, settings: base.Settings) -> float:
     """Return the learning rate at a step, counted from 0 over the whole training.
 
     The peak is the base rate x batch / 256. The schedule changes per epoch: a cosine to 0, or x 0.1
-    at each milestone. Before it, the warm-up rises linearly per step, from 0 to the schedule's value
-    at the warm-up's end.
+    at each milestone. Before it, the warm-up rises linearly per step, from 0 to the schedule's
+    value at the warm-up's end.
 
     Args:
         steps: of an epoch.
@@ -197,8 +197,8 @@ class Training:
     def run_step(self) -> None:
         """Train on the next batch.
 
-        After the last batch of an epoch, add a line to the history. Rows that fill no batch are left
-        out; the next epoch's order is another one.
+        After the last batch of an epoch, add a line to the history. Rows that fill no batch are
+        left out; the next epoch has another order.
 
         Raises:
             UserError: the loss is no longer finite.
@@ -225,7 +225,7 @@ class Training:
             self.history.append({"epoch": self.epoch, "loss": mean, "learning_rate": rate, **self._monitor()})
 
     def done(self) -> int:
-        """Return how many items were trained on so far; ``self.items`` is how many there will be."""
+        """Return how many items were trained on so far, of ``self.items`` in all."""
         return (self.epoch * self.steps + self.step) * self.settings.batch_size
 
     def check(self) -> None:
@@ -343,7 +343,7 @@ def _place(training: Training) -> str:
 
 
 def history_csv(history: list[dict[str, float]]) -> str:
-    """Return the history as CSV, one row an epoch; values that an epoch did not measure are empty."""
+    """Return the history as CSV, one row an epoch; values that were not measured are empty."""
     lines = [",".join(history[0])]
     lines += [",".join("" if math.isnan(value) else repr(value) for value in row.values()) for row in history]
     return "\n".join(lines) + "\n"

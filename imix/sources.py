@@ -1,8 +1,8 @@
 """What the modules of `imix.datasets` share: form, choice of rows, files of a package, saving.
 
 A source's module returns a `Form` before anything is fetched and `Splits` after reading. `save`
-writes the splits to data/<dataset>/tensors: the arrays, and ``card.json``, which says what they are.
-`imix.dataset.load` reads both.
+writes the splits to data/<dataset>/tensors: the arrays, and ``card.json``, which says what they
+are. `imix.dataset.load` reads both.
 """
 
 import hashlib

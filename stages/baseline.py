@@ -28,8 +28,8 @@ def main() -> None:
         for kind in ("raw", "untrained")
         for seed in asked["seeds"]
     ]
-    # Reports need the data set's card. They depend on data/metrics, where it is copied to; their deps
-    # in dvc.yaml cannot name data/<dataset> for every data set.
+    # Reports need the data set's card. They depend on data/metrics, where it is copied to: their
+    # deps in dvc.yaml cannot name data/<dataset> for every data set.
     write_bytes(target / "card.json", (paths.tensors(dataset) / "card.json").read_bytes())
     running.run(label, tasks, ["imix.jobs", f"imix.views.{asked['settings']['kind']}"])
 

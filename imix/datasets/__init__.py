@@ -9,6 +9,6 @@ A module declares:
 - ``PACKAGE``, optional: the `imix.sources.Package` that carries or makes the rows
 - ``Source``, ``Rows``: the settings ``data.<name>.source`` and ``data.<name>.rows``
 - ``form(source, rows)``: the `imix.sources.Form`, known before anything is fetched
-- ``fetch(source, folder)``: write the raw files; at least one, by `imix.files`, which makes the folder
+- ``fetch(source, folder)``: write at least one raw file, by `imix.files`, which makes the folder
 - ``read(source, rows, folder)``: return the `imix.sources.Splits` of the raw files
 """

@@ -32,8 +32,8 @@ METRICS = (
 )
 COLUMNS = (*CELL, "seed", *METRICS, "epochs")  # of results.csv
 TRANSFER_COLUMNS = ("pretrained_on", *CELL, "seed", *METRICS)  # of transfer.csv
-# Data set, augmentation, method, mix: a `paths.Cell`, or the four values by themselves, since the cells
-# of baselines are none of the grid's.
+# Data set, augmentation, method, mix: a `paths.Cell`, or the four values by themselves, since the
+# cells of baselines are none of the grid's.
 Cell = tuple[str, str, str, str]
 
 

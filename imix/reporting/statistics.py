@@ -14,7 +14,7 @@ MOST_BEST = 4  # data sets up to which metrics.json has the best accuracy of eac
 
 
 class Spread(NamedTuple):
-    """A mean over n values: their standard deviation, and half the mean's 95 % interval (Student's t).
+    """A mean over n values, their standard deviation, and half its 95 % interval (Student's t).
 
     It has nothing to do with the spread of features, which is the metric ``feature_std``.
     """
@@ -121,7 +121,7 @@ def gains(results: pd.DataFrame) -> list[Gain]:
 
 
 def counted(found: list[Gain]) -> list[Gain]:
-    """Return the gains that a summary counts: those of training without labels, which i-Mix is for."""
+    """Return the gains that a summary counts: those of training without labels."""
     return [gain for gain in found if gain.method != SUPERVISED]
 
 
@@ -164,8 +164,8 @@ def groups(found: list[Gain]) -> dict[tuple[str, str], list[Gain]]:
 def not_above(results: pd.DataFrame) -> list[tuple[str, str, str, str]]:
     """Return the trained cells whose mean is not above the better of the two baselines.
 
-    These are raw inputs and an untrained encoder: such a cell learnt nothing that a linear probe can
-    use.
+    These are raw inputs and an untrained encoder. Such a cell learnt nothing that a linear probe
+    can use.
     """
     values = spreads(results, "linear_accuracy")
     floor: dict[str, float] = {}

@@ -6,8 +6,8 @@ from functools import cache
 from imix import plugins
 
 SUPERVISED = "supervised"  # the method that trains with labels
-# Baselines without a training are rows of results.csv, too: their method is BASELINE, their mix a key
-# of BASELINES, and their augmentation is empty, since they are the same for both.
+# Baselines without a training are rows of results.csv, too: their method is BASELINE, their mix a
+# key of BASELINES, and their augmentation is empty, since they are the same for both.
 BASELINE = "baseline"
 BASELINES = {"raw": "raw inputs", "untrained": "untrained"}
 MIXES = {"none": "plain", "imix": "+ i-Mix", "icutmix": "+ i-CutMix"}

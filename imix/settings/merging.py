@@ -105,9 +105,9 @@ def selectors() -> frozenset[str]:
 
 
 def selected(layer: Mapping[str, Any], cell: Cell, name: str) -> list[tuple[str, Block]]:
-    """Return the parts of a layer that a cell uses, each with its dotted name, the weakest first."""
-    # ``path`` has a bit for each selector on the way to a block: 1 augmentation, 2 method, 4 mix. More
-    # bits are stronger; of equally many, the greater number is, since the mix has the greatest bit.
+    """Return the parts of a layer that a cell uses, with their dotted names, the weakest first."""
+    # ``path`` has a bit for each selector on the way to a block: 1 augmentation, 2 method, 4 mix.
+    # More bits are stronger; of equally many, the greater number is: the mix has the greatest bit.
     found, left = [], [(0, name, layer)]
     while left:
         path, where, block = left.pop()
@@ -238,7 +238,7 @@ def resolve(params: Params, cell: Cell, change: tuple[str, Mapping[str, Any]] = 
     for key in (set(settings) & _method_keys()) - set(model.model_fields):
         del settings[key]  # a setting of other methods, given to all
     if cell.mix == "none":
-        # plain training does not use these: cells that differ in them alone are one training in the store
+        # plain training does not use these: cells that differ in them alone are one training
         settings |= {"alpha": None, **NOT_MIXED}
     for key in ("mix", "augmentation"):
         if key in settings:

@@ -1,8 +1,8 @@
 """The files of data/settings: resolved settings, one or more files per stage.
 
 A file holds "settings" and, for stages that train, evaluate or make data, "code": the fingerprints
-of the code that they run (`imix.identity`). dvc.yaml names the file as a dependency of its stage. So
-the stage reruns when, and only when, a setting that it uses, its code or its data has changed.
+of the code that they run (`imix.identity`). dvc.yaml names the file as a dependency of its stage.
+So the stage reruns when, and only when, a setting that it uses, its code or its data has changed.
 """
 
 import shutil

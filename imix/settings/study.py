@@ -1,4 +1,4 @@
-"""The schema of params.yaml: grid, transfers, projections and ablations, and the whole of the file."""
+"""The schema of params.yaml: its blocks grid, transfer, projection and ablation, and the whole."""
 
 from itertools import product
 from typing import Annotated, Any, Literal

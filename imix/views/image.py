@@ -189,8 +189,8 @@ def recolouring(factor: Tensor, other: Tensor, channels: int) -> tuple[Tensor, T
 
     Args:
         factor: (...), share of the image itself; the rest is ``other``.
-        other: (...), what the image is blended with. 0: black, which changes brightness; 1: its mean
-            brightness, contrast; 2: its grey image, saturation.
+        other: (...), what the image is blended with. 0: black, which changes brightness; 1: its
+            mean brightness, contrast; 2: its grey image, saturation.
         channels: C, 1 or 3.
 
     Returns:
@@ -241,10 +241,10 @@ def hue(images: Tensor, turn: Tensor) -> Tensor:
 def jitter(images: Tensor, strength: list[float], rows: Tensor, generator: torch.Generator) -> Tensor:
     """Change brightness, contrast, saturation and hue, in a random order for each item.
 
-    An item's order has a slot for each change. All but hue are of one kind (`recolour`), so the loop
-    goes slot by slot: first the slots before an item's hue, then hue of all items at once, then the
-    slots after it. Items are sorted by the slot of their hue. So the items that a slot comes early
-    or late for are a slice, and no list of indices is needed.
+    An item's order has a slot for each change. All but hue are of one kind (`recolour`): the loops
+    go slot by slot, first the slots before an item's hue, then hue of all items at once, then the
+    slots after it. Items are sorted by the slot of their hue. So those whose hue is earlier or
+    later than a slot are a slice, and no list of indices is needed.
 
     Args:
         images: (N, C, H, W) in 0..1; changed in place. One channel has no saturation and no hue.
