@@ -24,7 +24,7 @@ def main() -> None:
         model = make_pipeline(encoder, StandardScaler(), LogisticRegression(max_iter=1000))
         scores = 100 * cross_val_score(model, columns, labels, cv=3, error_score="raise")
         print(f"mix {mix}: accuracy {scores.mean():.1f} % (three folds, {scores.min():.1f} to {scores.max():.1f})")
-    encoder.fit(columns).save("encoder.safetensors")  # imix.load_encoder and `python -m imix encode` read it
+    encoder.fit(columns).save("encoder.safetensors")  # imix.load_encoder and `imix encode` read it
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""Encoders on disk: safetensors, with what rebuilds the network and prepares rows in the header.
+"""Encoders on disk: safetensors files whose header has what rebuilds the network and prepares rows.
 
-Nothing is unpickled.
+Nothing is unpickled. The header has one entry, a JSON object with these keys:
 
-The header's one entry holds "domain": kind, settings of encoder and views; "data": `prepared`;
-"sha256": of the weights; "facts_sha256": of domain and data.
+- "domain": the kind, and the settings of encoder and views
+- "data": what `prepared` returns
+- "sha256": of the weights
+- "facts_sha256": of "domain" and "data" together
 """
 
 import hashlib

@@ -24,11 +24,15 @@ RESIDENT = 0.1
 class Dataset:
     """A data set on the device. Rows that do not fit there are on the host; each batch is sent.
 
+    Validation rows are either ``carved`` out of the training rows, or the data set's own. Carved
+    rows are in ``train``, as its last rows, and not in ``fit``. Without carving ``train`` is
+    ``fit``.
+
     Attributes:
         kind: its domain, a module of `imix.views`.
-        train, train_labels: all rows that a final training uses; the last ``validation`` of them
-            are the carved ones.
-        fit, fit_labels: training rows without any validation row; choices are made from these.
+        train, train_labels: rows that pretraining and the final probe train on.
+        fit, fit_labels: training rows without any validation row. Training with labels uses them,
+            and so do the probes from which validation rows choose.
         validation, validation_labels: rows that choices are made on.
         test, test_labels: rows that are only ever reported on.
         sha256: of the tensors' file. card: all that `save` wrote of the data set.
@@ -63,9 +67,9 @@ class Dataset:
         return len(self.classes) > 1
 
     def pretraining_rows(self) -> tuple[Tensor, Tensor]:
-        """Return rows (N, ...) and labels (N,) of a training without labels.
+        """Return the rows (N, ...) that training without labels uses, and their labels (N,).
 
-        Unlabelled rows have -1.
+        Carved validation rows are among them, since no label is used. Rows without a label have -1.
         """
         if self.unlabelled is None:
             return self.train, self.train_labels
@@ -100,12 +104,14 @@ def load(folder: Path, device: torch.device) -> Dataset:
         tensors = _placed(load_file(path), device)
         names = ("kind", "classes", "carved", "column_groups", "numbers", "sha256")
         facts = {name: card[name] for name in names}
+        # the file's "train" has no validation row: it is ``fit`` here (see `imix.sources.Splits`)
         fit, fit_labels = tensors.pop("train"), tensors.pop("train_labels")
         train, train_labels = fit, fit_labels
         if card["carved"]:
             train = torch.cat([fit, tensors["validation"]])
             train_labels = torch.cat([fit_labels, tensors["validation_labels"]])
-            fit, fit_labels = train[: len(fit)], train_labels[: len(fit)]  # views: no second copy of the rows
+            # slices share memory with ``train``: the rows are on the device once
+            fit, fit_labels = train[: len(fit)], train_labels[: len(fit)]
         parts = {"train": train, "train_labels": train_labels, "fit": fit, "fit_labels": fit_labels}
         return Dataset(**parts, **tensors, **facts, card=card)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:

@@ -1,4 +1,4 @@
-"""Linear evaluation of frozen features, and all metrics of one encoder (section 3)."""
+"""Linear evaluation of frozen features, and all metrics of one encoder."""
 
 import math
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -74,11 +74,11 @@ class Probes(NamedTuple):
 
 
 def train_probes(copies: list[Tensor], labels: Tensor, classes: int, settings: Probe, seed: int) -> Probes:
-    """Train one linear classifier per learning rate, all at once, on the same batches (section 3).
+    """Train one linear classifier per learning rate, all at once, on the same batches.
 
-    SGD with momentum, no weight decay, rate x batch / 256, x 0.2 at each milestone. The R
-    classifiers share every batch's features, so that one matrix product serves them all; the
-    gradient of the cross-entropy is written out.
+    SGD with momentum and without weight decay; the rate is x batch / 256, and x 0.2 at each
+    milestone. The R classifiers share every batch, so that one matrix product serves them all. The
+    gradient of the cross-entropy is written out instead of computed by autograd.
 
     Args:
         copies: feature matrices (N, D) of the same rows, one per augmented copy; epoch e uses copy
@@ -127,16 +127,24 @@ def balanced_accuracy(predictions: Tensor, labels: Tensor) -> float:
 def evaluate(
     encoder: nn.Module, dataset: Dataset, views_settings: Strict, settings: Probe, seed: int
 ) -> dict[str, Any]:
-    """Return all metrics of one encoder on one data set, in percent where they are accuracies.
+    """Return all metrics of one encoder on one data set; accuracies are in percent.
 
-    Those of labels, `OF_LABELS`, are None where there are fewer than two classes. The learning rate
-    is chosen on the validation rows by probes that never saw them; where those rows were carved
-    from the training rows, the probes are then trained again on all of these, as the paper's are.
-    The best rate by test accuracy, the published protocol, is ``linear_accuracy_test_selected``.
+    ``linear_accuracy`` is measured in three steps:
+
+    1. train one probe per learning rate on the ``fit`` rows, and choose the rate on the validation
+       rows, which no probe has seen;
+    2. where validation rows were carved from the training rows, train the probes again on all
+       training rows, as the paper does;
+    3. report the test accuracy of the probe of the chosen rate.
+
+    ``linear_accuracy_test_selected`` is the published protocol: the rate that is best on test rows.
+    Metrics that need labels, `OF_LABELS`, are None where there are fewer than two classes.
 
     Args:
         encoder: (N, ...) -> (N, D), without the projection head.
-        views_settings: the data set's, so that alignment means the same for all encoders.
+        views_settings: the data set's, not the encoder's, so that alignment means the same for all
+            encoders of the data set.
+        settings: of the probe and kNN. seed: the training's; the probe's own is added to it.
     """
     runtime.set_precision("float32")  # whatever this process trained in before
     seed = settings.seed + seed
@@ -155,8 +163,9 @@ def evaluate(
 def _by_labels(
     encoder: nn.Module, dataset: Dataset, views: "Views", settings: Probe, seed: int, train: Tensor, test: Tensor
 ) -> dict[str, Any]:
-    """Return the metrics that need labels, `OF_LABELS`, from the features of the rows."""
+    """Return the metrics that need labels, `OF_LABELS`; ``train`` and ``test`` are features."""
     classes, fit = len(dataset.classes), len(dataset.fit)
+    # carved validation rows are the last rows of ``train``, whose features are here already
     validation = train[fit:] if dataset.carved else extract(encoder, dataset.validation, views.clean, dataset.device)
     copies = _augmented(encoder, views, dataset, settings, seed) or [train]
     probes = train_probes([copy[:fit] for copy in copies], dataset.fit_labels, classes, settings, seed)
@@ -211,9 +220,9 @@ def _augmented(encoder: nn.Module, views: "Views", dataset: Dataset, settings: P
 def _with_few_labels(
     train: Tensor, test: Tensor, validation: Tensor, dataset: Dataset, settings: Probe, seed: int
 ) -> dict[str, float]:
-    """Return test accuracies of probes that saw few labels of the ``fit`` rows.
+    """Return test accuracies of probes that are trained with few labels of the ``fit`` rows.
 
-    Validation rows choose the rate.
+    ``train``, ``test`` and ``validation`` are features. All validation rows choose the rate.
     """
     metrics = {}
     for name, fraction in FEW_LABELS.items():

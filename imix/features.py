@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from imix.errors import UserError
 from imix.sending import send
 
-SPREAD_ROWS = 20_000  # of a large data set that spread, rank and Fréchet distance are computed from
+SPREAD_ROWS = 20_000  # at most so many rows give spread, rank and Fréchet distance
 PAIR_ROWS = 2_000  # the same for uniformity, which compares all pairs of rows
-COLLAPSED = 0.05  # a spread of the features under which an encoder is called collapsed
-BATCH = 500  # rows per forward pass; evaluation mode, so that it changes no metric
+COLLAPSED = 0.05  # below this spread of its features an encoder is called collapsed
+BATCH = 500  # rows per forward pass; in evaluation mode, its size changes no metric
 
 
 @torch.no_grad()
@@ -29,8 +29,9 @@ def extract(
     """Return the features (N, D) float32 of rows (N, ...), the encoder in evaluation mode.
 
     Args:
-        clean: makes of stored rows what the encoder takes; rows are that already without it.
-        device: of the encoder, where rows are on the host.
+        clean: turns stored rows into the encoder's input, as a domain's ``Views.clean`` does. By
+            default rows are such inputs already.
+        device: the encoder's; needed where rows are on the host.
 
     Raises:
         UserError: some features are not finite, so that every metric of them would mislead.

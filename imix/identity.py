@@ -1,8 +1,13 @@
-"""The identity of a piece of work: one hash of its settings, its data, and the code that it runs.
+"""Fingerprints of code, by which stages and the store know what is stale.
 
-Stages, store, resume and plan all use it. Code counts by its tokens (`imix.tokens`). Only the
-modules that a cell's entry points import count, directly or not. This leaves out other methods and
-other domains.
+A fingerprint is a hash of the tokens (`imix.tokens`) of some modules and of all modules of imix
+that they import, directly or not. So it changes with code, and neither with comments and docstrings
+nor with the code of other methods and domains. It has two uses:
+
+- `imix.settings.resolved` writes it into the files of data/settings, which stages depend on: the
+  stage reruns when it changes.
+- `imix.jobs` makes it part of the key of a training or evaluation in the store, with the settings,
+  the seed and the data: finished work is taken from there as long as none of them changes.
 """
 
 import ast
@@ -38,8 +43,8 @@ def evaluation_code(domain: str) -> str:
 def source_code(source: str) -> str:
     """Return the fingerprint of the code that fetches and preprocesses one source.
 
-    Speech imports its views for the statistics of spectrograms; the encoder that views name is not
-    used.
+    Encoders do not count: a source of speech imports its views, for the statistics of spectrograms,
+    and views import an encoder, which no source uses.
     """
     encoders = frozenset(f"imix.encoders.{name}" for name in plugins.names("encoders"))
     return fingerprint(f"imix.datasets.{source}", "imix.sources", without=encoders)
@@ -47,10 +52,11 @@ def source_code(source: str) -> str:
 
 @cache
 def fingerprint(*modules: str, follow: bool = True, without: frozenset[str] = frozenset()) -> str:
-    """Return the SHA-256 of the tokens of modules and, to ``follow``, of what they import of imix.
+    """Return the SHA-256 of the tokens of some modules and of what they import of imix.
 
     Args:
-        without: modules that do not count, beside `WITHOUT_EFFECT`.
+        follow: whether what they import counts, too.
+        without: modules that do not count, beside `WITHOUT_EFFECT`; used with ``follow`` alone.
     """
     files = closure(modules, without) if follow else [path for path in map(_file, modules) if path]
     return digest([[path.relative_to(ROOT).as_posix(), _tokens(path)] for path in files])
@@ -90,7 +96,11 @@ def _tokens(path: Path) -> list[str]:
 
 @cache
 def _imports(module: str, path: Path) -> list[str]:
-    """Return the names of imix that a module imports anywhere; not all of them are modules."""
+    """Return the names of imix that a module imports anywhere.
+
+    ``from a import b`` gives both "a" and "a.b", whether b is a module or not; `closure` skips
+    names that are no modules.
+    """
     names = []
     for node in _executed(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

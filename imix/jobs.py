@@ -1,6 +1,11 @@
-"""The work of one seed of one cell, in a process of its own: train, evaluate, write.
+"""The work of one seed: train or evaluate, write the outs; or take the result from the store.
 
-Or take it from the store.
+Stages list these functions as tasks (`imix.running.Task`). Each runs in a process of its own.
+
+Every function takes ``slot``, its place among the processes that run side by side, and ``report``,
+a function that takes progress. ``settings`` and ``code`` come from the stage's file in
+data/settings: ``code`` is the fingerprint of the code that does the work. Both are part of the
+store's key.
 """
 
 import json
@@ -49,7 +54,11 @@ def evaluate(
 def baseline(
     slot: int, report: Report, kind: str, name: str, settings: dict[str, Any], code: str, seed: int, target: Path
 ) -> None:
-    """Evaluate raw inputs or an untrained encoder (``kind``) of a data set, and write the metrics."""
+    """Evaluate a baseline of a data set, and write its metrics.
+
+    Args:
+        kind: "raw" for raw inputs, or "untrained" for an untrained encoder.
+    """
     data = dataset.load(paths.tensors(name), runtime.configure(slot))
     domain = _domain(settings, data)
     torch.manual_seed(seed)
@@ -70,7 +79,7 @@ def variant(
     """Train and evaluate one variant of an ablation, and write the result and the history.
 
     Args:
-        trains, evaluates: "settings" and "code" of the training and of the evaluation.
+        trains, evaluates: blocks with "settings" and "code", of the training and of the evaluation.
     """
     data = dataset.load(paths.tensors(cell.dataset), runtime.configure(slot))
     with trained(cell, trains["settings"], trains["code"], seed, data, report) as done:
@@ -92,13 +101,15 @@ def trained(
     cell: Cell, raw: dict[str, Any], code: str, seed: int, data: dataset.Dataset, report: Report,
     history: Path | None = None,
 ) -> Iterator[Trained]:  # fmt: skip
-    """Yield a training's results: from the store, or trained now, from where it was saved last.
+    """Yield a training's results: from the store if it is finished there, else after training.
 
-    Until the block ends no other process removes them from the store.
+    Training continues from the state that was saved last. Until the ``with`` block ends, no other
+    process removes the results from the store.
 
     Args:
-        history: a file that gets the history after each epoch, so that a running training can be
-            plotted.
+        raw: the settings as JSON has them; the store's key is a hash of these.
+        history: a file that gets the history after each epoch, so that `imix curves` can show a
+            training that runs.
     """
     settings = domains.training_class(cell.method, data.kind).model_validate(raw)
     work = store.entry("trainings", training_key(cell.method, raw, code, seed, data.sha256, data.device))
@@ -113,7 +124,12 @@ def trained(
 
 
 def training_key(method: str, raw: dict[str, Any], code: str, seed: int, sha256: str, device: torch.device) -> str:
-    """Return the store's key of a training: its identity, and what else decides its bytes."""
+    """Return the store's key of a training: a hash of everything that decides its bytes.
+
+    Args:
+        raw, code: settings and fingerprint of the code. sha256: of the data set's tensors. device:
+            how it rounds is part of the key (`imix.runtime.rounding`).
+    """
     return identity.digest([method, raw, code, seed, sha256, runtime.rounding(device)])[:24]
 
 
@@ -137,8 +153,8 @@ def _train(
                 write_bytes(history, pretraining.history_csv(training.history).encode())
         report(done, total, text)
 
-    # until the results are in the store: a signal that comes after the last step must not cost the
-    # training
+    # Signals are only noted until the results are in the store: one that comes after the last step
+    # must not cost the training.
     with noted_signals() as signals:
         try:
             pretraining.run(training, label, save, store.save_seconds(), progress, signals)
@@ -172,7 +188,8 @@ def evaluated(
     """Return an encoder's metrics: from the store, or computed now.
 
     Args:
-        weights: the SHA-256 of the encoder's weights; for a baseline, its kind.
+        weights: the SHA-256 of the encoder's weights; for a baseline, its kind (raw or untrained).
+        raw: the settings of the evaluation as JSON has them; the store's key is a hash of these.
     """
     rounding = runtime.rounding(data.device)
     key = identity.digest([weights, raw, code, seed, data.sha256, rounding])[:24]

@@ -133,7 +133,7 @@ def dirichlet(alpha: float, size: int, parts: int, generator: torch.Generator | 
 
 
 def random_partners(size: int, groups: int = 1, generator: torch.Generator | None = None) -> Tensor:
-    """Permute 0..size-1 inside each of ``groups`` equal blocks (section 1).
+    """Permute 0..size-1 inside each of ``groups`` equal blocks.
 
     An item may be its own partner. Each block corresponds to one processor of a multi-GPU run,
     across which the published code never mixes.
@@ -166,7 +166,7 @@ def mixup(
     shared: bool = False,
     generator: torch.Generator | None = None,
 ) -> Mixture:
-    """Mix every item with a random partner of the batch (i-Mix, section 1).
+    """Mix every item with a random partner of the batch (i-Mix).
 
     ``lam`` ~ Beta(alpha, alpha), one per item, folded to at least a half so that an item remains
     its own main part.
@@ -230,7 +230,7 @@ def mixes_hidden(layer: nn.Module, mixture: Mixture, groups: int = 1) -> Removab
 
 
 def cutmix(images: Tensor, alpha: float = 1.0, *, groups: int = 1, generator: torch.Generator | None = None) -> Mixture:
-    """Paste one box, at the same place, from each image's partner (i-CutMix, section 1).
+    """Paste one box, at the same place, from each image's partner (i-CutMix).
 
     The box has sides sqrt(1 - lam) of the image's, a uniform centre, and is clipped; the ``lam``
     returned is the share of the image outside the box. One ``lam``, folded before the box is drawn,
@@ -275,7 +275,7 @@ def _in_segment(length: int, centre: Tensor, half: Tensor) -> Tensor:
 def inputmix(
     inputs: Tensor, others: int, alpha: float = 1.0, *, groups: int = 1, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Mix ``others`` further items into every input; labels do not change (InputMix, section 1).
+    """Mix ``others`` further items into every input; labels do not change (InputMix).
 
     For data with little augmentation. One other: Beta(alpha, alpha), folded to at least a half.
     More: Dirichlet weights over others + 1, halved, plus a half for the own input.
@@ -321,7 +321,7 @@ def blend(own: Tensor, other: Tensor, lam: Tensor) -> Tensor:
 
 
 def mixed_loss(loss: Callable[[Tensor], Tensor], partner: Tensor, lam: Tensor) -> Tensor:
-    """Return the mean of lam * loss(own label) + (1 - lam) * loss(partner's label) (section 1).
+    """Return the mean of lam * loss(own label) + (1 - lam) * loss(partner's label).
 
     Args:
         loss: maps labels (N,) int64 to per-item losses (N,), as the functions of `imix.objectives`

@@ -1,4 +1,4 @@
-"""The losses as functions of embeddings (section 1).
+"""The losses as functions of embeddings.
 
 Each function takes embeddings and returns *the loss as a function of the virtual label*: a callable
 that maps labels (N,) int64, positions in the batch, to per-item losses (N,). Plain training
@@ -47,7 +47,7 @@ def _logits(anchors: Tensor, keys: Tensor, temperature: float) -> Tensor:
 
 
 def n_pair(anchors: Tensor, keys: Tensor, temperature: float, groups: int = 1) -> LabelLoss:
-    """N-pair: cross-entropy over the keys of the batch (section 1, N-pair).
+    """N-pair: cross-entropy over the keys of the batch.
 
     The logits are cosine / temperature.
 
@@ -79,7 +79,7 @@ def n_pair(anchors: Tensor, keys: Tensor, temperature: float, groups: int = 1) -
 
 
 def moco(anchors: Tensor, keys: Tensor, queue: Tensor, temperature: float, contrast: str) -> LabelLoss:
-    """MoCo: cross-entropy against a queue of older keys (section 1, MoCo v2).
+    """MoCo: cross-entropy against a queue of older keys (MoCo v2).
 
     Args:
         anchors, keys: (N, D), of any length; normalised here. Keys are constants.
@@ -131,7 +131,7 @@ def _logsumexp(logits: Tensor) -> Tensor:
 
 
 def byol(predictions: Tensor, keys: Tensor) -> LabelLoss:
-    """BYOL: 2 - 2 cos(prediction, key of the label) (section 1, BYOL).
+    """BYOL: 2 - 2 cos(prediction, key of the label).
 
     Args:
         predictions, keys: (N, D), of any length; normalised here. Keys are constants.

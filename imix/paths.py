@@ -10,7 +10,7 @@ SETTINGS = DATA / "settings"
 
 
 class Cell(NamedTuple):
-    """One cell of the grid: all its seeds are trained by one stage."""
+    """One cell of the grid. A stage works on one cell with all its seeds."""
 
     dataset: str
     augmentation: str
@@ -27,7 +27,7 @@ class Cell(NamedTuple):
 
 
 def tensors(dataset: str) -> Path:
-    """Return the folder of a data set's tensors and card."""
+    """Return the folder of a data set's tensors and ``card.json``, which says what they are."""
     return DATA / dataset / "tensors"
 
 
@@ -91,5 +91,9 @@ def ablation(name: str, dataset: str) -> Path:
 
 
 def variant(cell: Cell, value: str, seed: int) -> str:
-    """Return the file name of one training of an ablation, in the folder `ablation`."""
+    """Return the file name of one training of an ablation, in the folder that `ablation` returns.
+
+    Args:
+        value: the name of one of the ablation's values.
+    """
     return f"{value}.{'.'.join(cell[1:])}.{seed}.json"

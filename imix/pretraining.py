@@ -1,6 +1,7 @@
 """The training loop: order of the rows, views, mixing, loss, step.
 
-It keeps the history, and continues after a kill.
+`Training` is one training, `run` runs it to its end. `run` saves its state now and then, so that a
+later process can continue after a kill. The history has one line per epoch.
 """
 
 import math
@@ -25,7 +26,11 @@ MONITOR_NEIGHBOURS = 20  # k of the kNN that watches a training
 
 
 class Streams(NamedTuple):
-    """Independent host generators of one training: plain and i-Mix see the same rows and views."""
+    """Independent host generators of one training.
+
+    Mixing draws from a generator of its own. So plain and i-Mix training of one seed see the same
+    rows and views, and their difference is a paired one.
+    """
 
     order: torch.Generator
     views: torch.Generator
@@ -39,10 +44,14 @@ def streams(seed: int) -> Streams:
 
 
 def learning_rate(step: int, steps: int, settings: base.Settings) -> float:
-    """Return the rate at a step, counted from 0, of ``steps`` an epoch (section 2).
+    """Return the learning rate at a step, counted from 0 over the whole training.
 
-    Base rate x batch / 256; per epoch, cosine to 0 or x 0.1 at milestones; before that a linear
-    warm-up from 0, per step, that ends on the schedule's own value.
+    The peak is the base rate x batch / 256. The schedule changes per epoch: a cosine to 0, or x 0.1
+    at each milestone. Before it, the warm-up rises linearly per step, from 0 to the schedule's
+    value at the warm-up's end.
+
+    Args:
+        steps: of an epoch.
     """
     peak = settings.learning_rate * settings.batch_size / 256
 
@@ -58,9 +67,11 @@ def learning_rate(step: int, steps: int, settings: base.Settings) -> float:
 def mix_views(
     anchors: Tensor, keys: Tensor, settings: base.Settings, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, mixing.Mixture | None]:
-    """Mix the first view (N, ...), or what the settings say.
+    """Return both views (N, ...) after mixing, and the mixture that labels are mixed by.
 
-    Returns anchors, keys and, where labels are mixed, the mixture. Hidden features are mixed later.
+    By default the first view is mixed; ``mix_inputs`` may say both or neither. The mixture is None
+    where labels are not mixed. With ``mix_depth: hidden`` the views come back unmixed: `Training`
+    mixes features inside the encoder.
     """
     if settings.mix == "none":
         return anchors, keys, None
@@ -80,7 +91,8 @@ class Training:
     """One training: everything that changes while it runs, so that it can be saved and continued.
 
     Args:
-        dataset: of the device. method: its name. settings: of the method's class for the data set's
+        dataset: on the device that trains. method: its name.
+        settings: an instance of `imix.domains.training_class`, of the method and the data set's
             domain.
         seed: of weights, order, views and mixing.
 
@@ -91,8 +103,9 @@ class Training:
     def __init__(self, dataset: Dataset, method: str, settings: base.Settings, seed: int) -> None:
         torch.manual_seed(seed)
         runtime.set_precision(settings.precision)
-        kind = plugins.find("methods", method).Method
-        # a probe's rate is chosen on the validation rows: their labels are not for training
+        kind = plugins.find("methods", method).Method  # the method's class
+        # Validation rows choose the probe's rate later, by their labels. So training with labels
+        # leaves these rows out; training without labels may use them.
         rows = (dataset.fit, dataset.fit_labels) if kind.supervised else dataset.pretraining_rows()
         if settings.fraction < 1:
             chosen = nested_rows(rows[1], settings.fraction, seed)
@@ -142,17 +155,18 @@ class Training:
 
     @cached_property
     def _watched(self) -> list[Tensor]:
-        """What `_monitor` encodes, the same each time."""
+        """The clean rows that `_monitor` encodes, computed once: training and validation rows."""
         return [self._cleaned(rows) for rows in (self.dataset.fit, self.dataset.validation)]
 
     def step_loss(self, rows: Tensor) -> Tensor:
         """Return the loss () of one batch of row indices (N,)."""
         stored = self.rows if self.clean is None else self.clean
-        # rows on the host: these lines run ahead of the device, so that a batch is there when its
-        # step begins
+        # Where rows are on the host, these lines run ahead of the device: a batch is there when its
+        # step begins.
         batch = send(stored[send(rows, stored.device)], self.device)
         self.method.follow()
         anchors = self._view(batch, 0)
+        # second views, which a method turns into keys; a supervised method takes class labels
         keys = self.labels[send(rows, self.device)] if self.method.supervised else self._view(batch, 1)
         loss = self._loss(anchors, keys)
         return (loss + self._loss(keys, anchors)) / 2 if self.settings.symmetric else loss
@@ -183,7 +197,8 @@ class Training:
     def run_step(self) -> None:
         """Train on the next batch.
 
-        After an epoch's last, which may leave rows over, add a line to the history.
+        After the last batch of an epoch, add a line to the history. Rows that fill no batch are
+        left out; the next epoch has another order.
 
         Raises:
             UserError: the loss is no longer finite.
@@ -210,7 +225,7 @@ class Training:
             self.history.append({"epoch": self.epoch, "loss": mean, "learning_rate": rate, **self._monitor()})
 
     def done(self) -> int:
-        """Return the items trained on so far, of ``self.items``."""
+        """Return how many items were trained on so far, of ``self.items`` in all."""
         return (self.epoch * self.steps + self.step) * self.settings.batch_size
 
     def check(self) -> None:
@@ -235,9 +250,9 @@ class Training:
         )
 
     def _monitor(self) -> dict[str, float]:
-        """Return kNN accuracy on validation rows and spread of features.
+        """Return kNN accuracy on validation rows, spread of features, and whether they collapsed.
 
-        Both are taken every ``knn_every`` epochs and at the end.
+        They are measured every ``knn_every`` epochs and at the end; NaN in between.
         """
         if self.epoch % self.settings.knn_every and self.epoch < self.settings.epochs:
             return {"knn_validation": math.nan, "feature_std": math.nan, "collapsed": math.nan}
@@ -290,9 +305,10 @@ def run(
     """Train to the end.
 
     Args:
-        label: what errors name. save: takes the training's state, every ``save_seconds`` and on a
-            signal.
-        signals: those noted so far (`imix.errors.noted_signals`).
+        label: what errors name.
+        save: takes the training's state, every ``save_seconds`` and on a signal.
+        report: takes progress after every step: items done, items in all, and the epoch as text.
+        signals: the list that signals are noted in (`imix.errors.noted_signals`).
 
     Raises:
         UserError: a loss that is not finite.
@@ -320,14 +336,14 @@ def run(
 
 
 def _place(training: Training) -> str:
-    """Return where a training is: the present epoch, and the loss of the last finished one."""
+    """Return how far a training is: the present epoch, and the loss of the last finished one."""
     epochs = training.settings.epochs
     loss = f", loss {training.history[-1]['loss']:.4f}" if training.history else ""
     return f"epoch {min(training.epoch + 1, epochs)}/{epochs}{loss}"
 
 
 def history_csv(history: list[dict[str, float]]) -> str:
-    """Return the history as a table, one row an epoch; values not taken in an epoch are empty."""
+    """Return the history as CSV, one row an epoch; values that were not measured are empty."""
     lines = [",".join(history[0])]
     lines += [",".join("" if math.isnan(value) else repr(value) for value in row.values()) for row in history]
     return "\n".join(lines) + "\n"

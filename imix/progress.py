@@ -9,7 +9,8 @@ from types import TracebackType
 from tqdm import tqdm
 
 LINE_SECONDS = 29.0  # a look at the clock every half a second must not make it more than 30
-# of items done, of how many (0: not known), and where the work is: "epoch 3/10"
+# Takes progress: items done, items in all (0: not known), and how far the work is, as "epoch 3/10".
+# Reports of a study are something else: `imix.reporting`.
 Report = Callable[[int, int, str], None]
 
 _speaker: Callable[[str], None] | None = None

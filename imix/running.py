@@ -26,8 +26,9 @@ SERVED = "forkserver" in multiprocessing.get_all_start_methods()  # not on Windo
 class Task(NamedTuple):
     """One piece of work: ``work(slot, report, *args)`` in a process of its own.
 
-    ``work`` is a name such as "imix.jobs:train", so that the process that runs tasks need not
-    import torch.
+    ``work`` is the name of a function, such as "imix.jobs:train": the process that lists tasks need
+    not import torch. ``slot`` is the worker's number, from 0, and decides which GPU it gets.
+    ``report`` takes progress (`imix.progress.Report`).
     """
 
     label: str

@@ -155,9 +155,11 @@ def validated(
     """Validate a block of settings.
 
     Args:
-        file: what errors name. origin: the layer that each dotted key came from, where there are
-            several. whole: the layer of all other keys. passes: says of a value that any known key
-            may have it.
+        file: what errors name.
+        origin: the layer of params.yaml that each dotted key came from; errors name the layer.
+        whole: the layer of keys that ``origin`` does not have.
+        passes: whether a value is allowed for every known key, as "auto" is in a recipe. If all
+            errors are of such values, the block is returned without a check.
 
     Raises:
         UserError: the first of the errors, in one line: file, key, value, what is allowed.

@@ -1,7 +1,8 @@
 """What the modules of `imix.datasets` share: form, choice of rows, files of a package, saving.
 
-A source's module returns a `Form` before anything is fetched and `Splits` after reading; `save`
-writes the splits as tensors with a card, which `imix.dataset.load` reads.
+A source's module returns a `Form` before anything is fetched and `Splits` after reading. `save`
+writes the splits to data/<dataset>/tensors: the arrays, and ``card.json``, which says what they
+are. `imix.dataset.load` reads both.
 """
 
 import hashlib
@@ -49,8 +50,9 @@ class Form(NamedTuple):
     """What is known of a data set before anything is fetched.
 
     Attributes:
-        train: rows of a final training; carved validation rows are among them.
-        validation, test: rows of these splits.
+        train: how many training rows, with the carved validation rows; ``fit``: without them.
+            (`Splits` and the card count "train" without them.)
+        validation, test: how many rows these splits have.
         classes: how many there are.
         shape, dtype: of a stored row; the dtype is numpy's name.
         column_groups: tabular only, how many columns each group has; ``numbers``: how many leading
@@ -193,6 +195,8 @@ def carve(
 ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.int64]]]:
     """Split one table into training, validation and test rows; return inputs and labels per split.
 
+    "train" is without the validation rows, as `Splits` wants it.
+
     Args:
         inputs: (N, ...). labels: (N,). rows: how many of each. folder: what an error names.
 
@@ -238,7 +242,10 @@ def choose_parts(
 
 
 def training_rows(inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-    """Return the rows of statistics where validation is carved: never test rows."""
+    """Return the rows that statistics are computed from where validation rows are carved.
+
+    They are those of "train" and "validation", and never test rows.
+    """
     return np.concatenate([inputs["train"], inputs["validation"]])
 
 
@@ -348,12 +355,14 @@ class Splits:
 
     Attributes:
         inputs: per split, (N, ...): uint8 images (N, C, H, W), int16 clips (N, samples) or float32
-            rows (N, columns).
+            rows (N, columns). The splits are disjoint: "train" has no validation row, carved or
+            not.
         labels: per split, (N,) int64.
         classes: their names.
         mean, std: float32 statistics of the training rows that views standardise by.
-        carved: validation rows are training rows put aside for choices; a final training has both.
-            If not, they are the data set's own and are never trained on.
+        carved: True where validation rows are training rows put aside for choices; pretraining and
+            the final probe then use both. False where they are the data set's own, and are never
+            trained on.
         column_groups: tabular only, how many columns each group has; ``numbers``: how many leading
             ones are numeric.
         background: speech only, (M, 16000) int16 seconds of noise.

@@ -230,7 +230,8 @@ def finish(work: Entry, files: Mapping[str, bytes], about: Mapping[str, Any]) ->
     """Keep the results of some work, and drop its state.
 
     Args:
-        files: contents by name, of those in `NAMES`. about: what `python -m imix store` shows; not part of the results.
+        files: contents by name, of those in `NAMES`.
+        about: what `imix store` shows; not part of the results.
     """
     for name, content in files.items():
         write_bytes(work.folder / name, content)

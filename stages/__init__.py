@@ -1,7 +1,9 @@
 """The pipeline's stages: thin scripts that read settings, call imix and write outputs.
 
-A stage's identity comes on its command line, its settings from files in data/settings, machine
-facts from the environment. Only the first stage, ``settings``, reads params.yaml.
+What a stage works on (data set, cell, ablation) comes on its command line, its settings from files
+in data/settings, machine facts from the environment. Only the first stage, ``settings``, reads
+params.yaml. In each script ``asked`` is the content of the stage's file in data/settings: its
+"settings", "seeds", and the fingerprints of its "code".
 """
 
 import re
@@ -21,7 +23,7 @@ CHOICES = {"augmentation": ("augmented", "clean"), "mix": ("none", "imix", "icut
 
 
 def arguments(description: str | None, *names: str, optional: Sequence[str] = ()) -> Namespace:
-    """Parse the identity of a stage; each name is a required option.
+    """Parse what a stage works on; each name is a required option.
 
     Args:
         optional: names of options that may be left out, which then are None.

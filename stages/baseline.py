@@ -17,6 +17,7 @@ def main() -> None:
     asked = files.read(dataset, "baseline")
     label, target = f"baseline {dataset}", paths.baseline(dataset)
     announce(label, "raw inputs and an untrained encoder", target)
+    # of every task: settings, and the fingerprint of the code, for the store's key
     given = asked["settings"], asked["code"]["evaluation"]
     tasks = [
         running.Task(
@@ -27,8 +28,8 @@ def main() -> None:
         for kind in ("raw", "untrained")
         for seed in asked["seeds"]
     ]
-    # with the data set's card, so that reports need nothing of data/<dataset>, which their deps
-    # could not name
+    # Reports need the data set's card. They depend on data/metrics, where it is copied to: their
+    # deps in dvc.yaml cannot name data/<dataset> for every data set.
     write_bytes(target / "card.json", (paths.tensors(dataset) / "card.json").read_bytes())
     running.run(label, tasks, ["imix.jobs", f"imix.views.{asked['settings']['kind']}"])
 

@@ -21,6 +21,7 @@ def main() -> None:
     target = paths.metrics(cell, args.pretrained_on)
     label = f"evaluate {cell}" + (f" pretrained on {source}" if args.pretrained_on else "")
     announce(label, "linear evaluation, kNN, collapse", target)
+    # of every task: settings, and the fingerprint of the code, for the store's key
     given = asked["settings"], asked["code"]["evaluation"]
     tasks = [
         running.Task(

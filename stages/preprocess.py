@@ -17,7 +17,8 @@ def main() -> None:
     raw, folder = paths.DATA / dataset / "raw", paths.tensors(dataset)
     announce(f"preprocess {dataset}", "tensors, splits, statistics", folder)
     check_checksums(raw)
-    record = raw / "source.json"  # archives: what was found
+    # of archives: what the download was; not the settings of this name in data/settings/<dataset>
+    record = raw / "source.json"
     found = json.loads(record.read_text()) if record.exists() else {}
     splits = module.read(module.Source.model_validate(settings), module.Rows.model_validate(chosen), raw)
     save(splits, folder, module.KIND, module.ORIGIN, {"source": settings | found, "chosen": chosen})

@@ -325,7 +325,7 @@ def test_no_supervised_cells():
     assert len(loading.check(STUDY).grid.supervised_cells()) == 6
 
 
-# --- the paper's recipes (section 2)
+# --- the paper's recipes
 
 
 SGD = {

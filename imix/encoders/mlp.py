@@ -1,4 +1,4 @@
-"""The tabular network: column groups, four wide layers, maxout (section 2)."""
+"""The tabular network: column groups, four wide layers, maxout."""
 
 import itertools
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ class TabularMLP(nn.Module):
     """Column groups, four BN-ReLU layers, maxout over 4: (N, columns) -> (N, features).
 
     Each group of columns has its own Linear. Sizes: 64 per group; 2048-2048-4096-4096 and 8192
-    maxed to 2048, x ``width`` (section 2).
+    maxed to 2048, x ``width``.
 
     Args:
         column_groups: the number of columns in each group, in order.

@@ -1,4 +1,4 @@
-"""Residual networks with the CIFAR stem (section 2).
+"""Residual networks with the CIFAR stem.
 
 torchvision's blocks behind a 3x3 convolution, without max-pool.
 """

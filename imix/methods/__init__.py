@@ -1,1 +1,5 @@
-"""The methods, one module each: its settings, its module, its title."""
+"""Methods: one Python module each, found by its file's name (`imix.plugins`).
+
+It declares ``TITLE`` (its name in tables), ``Settings`` (a subclass of `base.Settings`) and
+``Method`` (a torch module, a subclass of `base.Method`).
+"""

@@ -86,7 +86,7 @@ def head(kind: str, inputs: int, hidden: int, outputs: int) -> nn.Module:
     """Make a projection or prediction head, (N, inputs) -> (N, outputs).
 
     ``linear``, ``mlp`` = Linear-ReLU-Linear, ``mlpbn1`` = Linear-BN-ReLU-Linear, ``mlpbn`` = that
-    and a BN (section 2).
+    and a BN.
     """
     if kind == "linear":
         return nn.Linear(inputs, outputs)
@@ -106,7 +106,7 @@ def per_group(network: nn.Module, inputs: Tensor, groups: int) -> Tensor:
 class KeyEncoder(nn.Module):
     """An exponential moving average of a network that yields keys without gradient.
 
-    Averages the parameters only; BatchNorm statistics are its own (section 1).
+    Averages the parameters only; BatchNorm statistics are its own.
     """
 
     def __init__(self, network: nn.Module, momentum: float) -> None:
@@ -116,6 +116,7 @@ class KeyEncoder(nn.Module):
 
     def follow(self, network: nn.Module) -> None:
         """Move every parameter by 1 - momentum of the way to ``network``'s."""
+        # torch's signature also takes the number of averages so far, which an EMA does not use
         self.average(list(self.network.parameters()), list(network.parameters()), 0)
 
     @torch.no_grad()
@@ -138,7 +139,8 @@ class Method(nn.Module):
             the data set; supervised methods project to them.
     """
 
-    supervised = False  # true: `forward` takes labels (N,) in place of the second views
+    # True: `forward` takes class labels (N,) as ``keys``, and validation rows are not trained on
+    supervised = False
 
     def __init__(self, encoder: nn.Module, settings: Settings, classes: int) -> None:
         super().__init__()
@@ -152,10 +154,19 @@ class Method(nn.Module):
         return nn.Sequential(self.encoder, self.projection)
 
     def follow(self) -> None:
-        """Start a step: move the key encoder, if any, before keys are computed (section 1)."""
+        """Start a step: move the key encoder, if any, before keys are computed.
+
+        `imix.pretraining` calls it once a step. A method without a key encoder has nothing to do.
+        """
         if self.keys is not None:
             self.keys.follow(self.network())
 
     def forward(self, anchors: Tensor, keys: Tensor, generator: torch.Generator) -> LabelLoss:
-        """Map two views (N, ...) and a host generator to the loss as a function of the label."""
+        """Return the loss of a batch as a function of the virtual label.
+
+        Args:
+            anchors: the first views (N, ...), mixed or not. keys: the second views (N, ...), which
+                the method turns into keys; of a supervised method the class labels (N,).
+            generator: on the host, for what the method draws itself, such as a shuffle.
+        """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""BYOL: predict the key of a moving average; not symmetrised (section 1, BYOL)."""
+"""BYOL: predict the key of a moving average; one direction of the loss by default."""
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ class Method(base.Method):
         self.predictor = base.head(settings.predictor, settings.embedding, encoder.features, settings.embedding)
 
     def forward(self, anchors: Tensor, keys: Tensor, generator: torch.Generator) -> LabelLoss:
-        """Map two views (N, ...) to the loss as a function of the label."""
+        """Return the loss of two views (N, ...) as a function of the virtual label."""
         z_keys = self.keys(keys, self.groups, generator)
         online = nn.Sequential(self.network(), self.predictor)
         return objectives.byol(base.per_group(online, anchors, self.groups), z_keys)

@@ -1,4 +1,4 @@
-"""MoCo v2: keys from a moving average, contrasted with a queue of past keys (section 1)."""
+"""MoCo v2: keys from a moving average, contrasted with a queue of past keys."""
 
 from typing import Annotated, Literal
 
@@ -51,7 +51,7 @@ class Method(base.Method):
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
 
     def forward(self, anchors: Tensor, keys: Tensor, generator: torch.Generator) -> LabelLoss:
-        """Map two views (N, ...) to the loss as a function of the label."""
+        """Return the loss of two views (N, ...) as a function of the virtual label."""
         z_keys = F.normalize(self.keys(keys, self.groups, generator).float(), dim=1)
         z_anchors = base.per_group(self.network(), anchors, self.groups)
         # a copy: the logits' backward pass still needs the queue that they were computed from

@@ -1,4 +1,4 @@
-"""N-pair contrastive learning (section 1, N-pair)."""
+"""N-pair contrastive learning: the other keys of the batch are the negatives."""
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ class Method(base.Method):
     settings: Settings
 
     def forward(self, anchors: Tensor, keys: Tensor, generator: torch.Generator) -> LabelLoss:
-        """Map two views (N, ...) to the loss as a function of the label."""
+        """Return the loss of two views (N, ...) as a function of the virtual label."""
         # blocks of [a group's anchors, the same group's keys]: one pass, one BatchNorm per group
         pairs = zip(anchors.chunk(self.groups), keys.chunk(self.groups), strict=True)
         z = base.per_group(self.network(), torch.cat([view for pair in pairs for view in pair]), self.groups)

@@ -30,8 +30,9 @@ class Method(base.Method):
     supervised = True
 
     def forward(self, anchors: Tensor, keys: Tensor, generator: torch.Generator) -> LabelLoss:
-        """Map views (N, ...) and labels (N,) to the loss as a function of the virtual label.
+        """Return the loss of views (N, ...) as a function of the virtual label.
 
-        A virtual label is a row of the batch.
+        A virtual label is a position in the batch. Its class is the label at that position, of the
+        class labels ``keys`` (N,).
         """
         return objectives.supervised(base.per_group(self.network(), anchors, self.groups), keys)

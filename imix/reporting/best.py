@@ -80,8 +80,8 @@ def choose(cells: Sequence[Cell], numbers: Sequence[int], folder: Path) -> Choic
     Without labels there is no accuracy to choose by; it is then the first.
 
     Args:
-        cells: of one data set. numbers: the seeds. folder: of the metrics, ``<cell>/<seed>.json``
-            below.
+        cells: of one data set. numbers: the seeds'. folder: data/metrics, which has
+            ``<cell>/<seed>.json``.
 
     Raises:
         UserError: metrics that are missing or damaged.

@@ -32,11 +32,13 @@ METRICS = (
 )
 COLUMNS = (*CELL, "seed", *METRICS, "epochs")  # of results.csv
 TRANSFER_COLUMNS = ("pretrained_on", *CELL, "seed", *METRICS)  # of transfer.csv
-Cell = tuple[str, str, str, str]  # data set, augmentation, method, mix
+# Data set, augmentation, method, mix: a `paths.Cell`, or the four values by themselves, since the
+# cells of baselines are none of the grid's.
+Cell = tuple[str, str, str, str]
 
 
 class Grid(Protocol):
-    """The part of the grid's settings that a report needs."""
+    """The part of the grid that a report needs; `imix.settings.study.Grid` has it."""
 
     name: str
     datasets: Sequence[str]

@@ -9,12 +9,15 @@ from statsmodels.stats.multitest import multipletests
 
 from imix.reporting.titles import BASELINE, SUPERVISED
 
-CELL = ["dataset", "augmentation", "method", "mix"]  # the columns that name a cell
+CELL = ["dataset", "augmentation", "method", "mix"]  # the columns that name a cell; see `titles.BASELINE`, too
 MOST_BEST = 4  # data sets up to which metrics.json has the best accuracy of each
 
 
 class Spread(NamedTuple):
-    """A mean over n values, their standard deviation, and half its 95 % interval (Student's t)."""
+    """A mean over n values, their standard deviation, and half its 95 % interval (Student's t).
+
+    It has nothing to do with the spread of features, which is the metric ``feature_std``.
+    """
 
     mean: float
     std: float
@@ -98,10 +101,10 @@ def layout(results: pd.DataFrame) -> Layout:
 
 
 def gains(results: pd.DataFrame) -> list[Gain]:
-    """Return what every mix adds to the plain training of the same cell and seed.
+    """Return what every mix adds to plain training of the same data, augmentation, method and seed.
 
-    Both trainings of a pair share their first weights, order of rows and views. The interval is
-    therefore that of paired differences.
+    Both trainings of a pair share their first weights, order of rows and views. So the interval is
+    that of the paired differences, one per seed.
     """
     cells = results[results.method != BASELINE].pivot_table(
         index=["dataset", "augmentation", "method", "seed"], columns="mix", values="linear_accuracy", sort=False
@@ -118,7 +121,7 @@ def gains(results: pd.DataFrame) -> list[Gain]:
 
 
 def counted(found: list[Gain]) -> list[Gain]:
-    """Return the gains that a summary counts: i-Mix regularises training without labels."""
+    """Return the gains that a summary counts: those of training without labels."""
     return [gain for gain in found if gain.method != SUPERVISED]
 
 
@@ -159,7 +162,11 @@ def groups(found: list[Gain]) -> dict[tuple[str, str], list[Gain]]:
 
 
 def not_above(results: pd.DataFrame) -> list[tuple[str, str, str, str]]:
-    """Return the trained cells whose mean is not above raw inputs or an untrained encoder."""
+    """Return the trained cells whose mean is not above the better of the two baselines.
+
+    These are raw inputs and an untrained encoder. Such a cell learnt nothing that a linear probe
+    can use.
+    """
     values = spreads(results, "linear_accuracy")
     floor: dict[str, float] = {}
     for (dataset, _, method, _), value in values.items():

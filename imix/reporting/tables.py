@@ -49,7 +49,7 @@ def by_augmentation(header: Sequence[str], rows: Sequence[Sequence[str]], augmen
     return Table([header[0], *header[2:]], [[row[0], *row[2:]] for row in rows])
 
 
-def plus_minus(value: Spread | None, digits: int = 1) -> Table:
+def plus_minus(value: Spread | None, digits: int = 1) -> str:
     """Return mean ± standard deviation, the mean alone for one seed, "" for no value."""
     if value is None:
         return ""

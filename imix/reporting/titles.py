@@ -6,8 +6,10 @@ from functools import cache
 from imix import plugins
 
 SUPERVISED = "supervised"  # the method that trains with labels
-BASELINE = "baseline"  # the method of the rows for encoders without a training
-BASELINES = {"raw": "raw inputs", "untrained": "untrained"}  # the mixes of those rows
+# Baselines without a training are rows of results.csv, too: their method is BASELINE, their mix a
+# key of BASELINES, and their augmentation is empty, since they are the same for both.
+BASELINE = "baseline"
+BASELINES = {"raw": "raw inputs", "untrained": "untrained"}
 MIXES = {"none": "plain", "imix": "+ i-Mix", "icutmix": "+ i-CutMix"}
 LABELLED_MIXES = {"none": "plain", "imix": "+ MixUp", "icutmix": "+ CutMix"}  # with labels, i-Mix is MixUp
 

@@ -1,4 +1,4 @@
-"""Read the files of resolved settings.
+"""Read the files of data/settings, which the stage ``settings`` wrote.
 
 This module imports neither torch nor the schema, so that stages start at once.
 """
@@ -21,6 +21,7 @@ def read(*name: str) -> dict[str, Any]:
     path = SETTINGS.joinpath(*name).with_suffix(".json")
     try:
         content = json.loads(path.read_bytes())
+        # looked up for the KeyError alone: an ablation's file has variants in place of settings
         content["settings" if "settings" in content else "variants"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = "is not there" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"

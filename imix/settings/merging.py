@@ -1,11 +1,18 @@
-"""How layers become the settings of one cell, one evaluation, one ablation.
+"""Merge the layers of params.yaml into the settings of one cell, one evaluation, one ablation.
 
-There is one kind of layer. ``defaults`` and each ``recipe.<dataset>`` hold settings and, under the
-name of an augmentation, a method or a mix, layers for those cells only, nested in any order. Where
-two give the same key, the recipe wins over the defaults, within each the deeper layer over the
-shallower, and at one depth mix over method over augmentation. Blocks merge key by key, lists are
-replaced. ``like: <dataset>`` starts from another recipe (or data block). A setting that only some
-methods have may be given to all; the others leave it out.
+``defaults`` and each ``recipe.<dataset>`` are layers. A layer holds settings and, under the name of
+an augmentation, a method or a mix (a selector), further layers for those cells only, nested in any
+order: ``recipe.mnist.clean.moco.imix.temperature`` is for one cell, and ``defaults.moco.none`` for
+MoCo without mixing (mix "none") on all data sets.
+
+Where several layers give a key, the winner is, in this order:
+
+1. the recipe over the defaults; a recipe over the one that it is ``like``
+2. the layer with more selectors over the one with fewer
+3. with equally many, the mix over the method over the augmentation
+
+Blocks merge key by key, lists are replaced. ``like: <dataset>`` starts from another recipe, or data
+block. A setting that only some methods have may be given to all; the others leave it out.
 """
 
 import re
@@ -38,7 +45,7 @@ Block = dict[str, Any]
 
 
 class Merged:
-    """Settings that layers are merged into, with the layer that each key came from."""
+    """Settings that layers are merged into; ``origin`` has the layer that each key came from."""
 
     def __init__(self) -> None:
         self.settings: Block = {}
@@ -55,7 +62,7 @@ def _merge(into: Block, layer: Mapping[str, Any], name: str, origin: dict[str, s
         if isinstance(value, Mapping) and isinstance(into.get(key), dict):
             _merge(into[key], value, name, origin, f"{place}.")
         else:
-            into[key] = _scaled(into.get(key), value, name, place) if is_factor(value) else deepcopy(value)
+            into[key] = _multiplied(into.get(key), value, name, place) if is_factor(value) else deepcopy(value)
             origin[place] = name
 
 
@@ -64,7 +71,7 @@ def is_factor(value: Any) -> bool:
     return isinstance(value, str) and bool(re.fullmatch(r"x\d+(\.\d+)?", value))
 
 
-def _scaled(old: Any, factor: str, name: str, place: str) -> Any:
+def _multiplied(old: Any, factor: str, name: str, place: str) -> Any:
     """Multiply a number, or every number of a list: "x2" doubles it.
 
     Whole numbers stay whole, and positive ones positive.
@@ -76,13 +83,13 @@ def _scaled(old: Any, factor: str, name: str, place: str) -> Any:
         raise UserError(f"{PARAMS}: {where}: must multiply by more than 0")
 
     def times(number: float) -> float:
-        scaled = round(number * by, 12)
-        return max(min(1, number), round(scaled)) if isinstance(number, int) else scaled
+        product = round(number * by, 12)
+        return max(min(1, number), round(product)) if isinstance(number, int) else product
 
-    scaled = [times(number) for number in numbers]
-    if scaled == numbers and any(numbers) and by != 1:
+    products = [times(number) for number in numbers]
+    if products == numbers and any(numbers) and by != 1:
         raise UserError(f"{PARAMS}: {where}: leaves {shown(old)} as it is")
-    return scaled if isinstance(old, list) else scaled[0]
+    return products if isinstance(old, list) else products[0]
 
 
 @cache
@@ -98,13 +105,14 @@ def selectors() -> frozenset[str]:
 
 
 def selected(layer: Mapping[str, Any], cell: Cell, name: str) -> list[tuple[str, Block]]:
-    """Return the parts of a layer that a cell uses, by name, the weakest first."""
+    """Return the parts of a layer that a cell uses, with their dotted names, the weakest first."""
+    # ``path`` has a bit for each selector on the way to a block: 1 augmentation, 2 method, 4 mix.
+    # More bits are stronger; of equally many, the greater number is: the mix has the greatest bit.
     found, left = [], [(0, name, layer)]
     while left:
-        # a bit per selector on the path: at equal depth, the greatest number has the strongest one
-        chosen, where, block = left.pop()
-        found.append((chosen, where, {key: value for key, value in block.items() if key not in selectors()}))
-        left += [(chosen | 1 << bit, f"{where}.{key}", block[key]) for bit, key in enumerate(cell[1:]) if key in block]
+        path, where, block = left.pop()
+        found.append((path, where, {key: value for key, value in block.items() if key not in selectors()}))
+        left += [(path | 1 << bit, f"{where}.{key}", block[key]) for bit, key in enumerate(cell[1:]) if key in block]
     found.sort(key=lambda part: (part[0].bit_count(), part[0]))
     return [(where, block) for _, where, block in found]
 
@@ -207,16 +215,18 @@ def _layers(params: Params, dataset: str) -> list[tuple[str, Block]]:
 def layered(params: Params, cell: Cell) -> Merged:
     """Return a cell's merged layers, as params.yaml has them, and the layer of each key."""
     merged = Merged()
-    for layer, block in _layers(params, cell.dataset):
-        for name, part in selected(block, cell, layer):
-            merged.add({key: value for key, value in part.items() if key != "probe"}, name)
+    for name, layer in _layers(params, cell.dataset):
+        for part_name, part in selected(layer, cell, name):
+            # the probe is one for all cells of a data set: `evaluation_settings`
+            merged.add({key: value for key, value in part.items() if key != "probe"}, part_name)
     return merged
 
 
 def resolve(params: Params, cell: Cell, change: tuple[str, Mapping[str, Any]] = ("", {})) -> Settings:
-    """Merge the layers of one cell and, on top, an ablation's ``change`` (its name, what it sets).
+    """Merge the layers of one cell, add an ablation's change on top, and check the result.
 
-    Check the result.
+    Args:
+        change: the name of an ablation's value, and the settings that it changes.
 
     Raises:
         UserError: naming the layer that holds the offending key, the value and what is allowed.
@@ -226,9 +236,10 @@ def resolve(params: Params, cell: Cell, change: tuple[str, Mapping[str, Any]] = 
     merged.add(change[1], change[0])
     model, settings = domains.training_class(cell.method, found.module.KIND), merged.settings
     for key in (set(settings) & _method_keys()) - set(model.model_fields):
-        del settings[key]  # of another method
+        del settings[key]  # a setting of other methods, given to all
     if cell.mix == "none":
-        settings |= {"alpha": None, **NOT_MIXED}  # so that plain cells that differ in these alone are one training
+        # plain training does not use these: cells that differ in them alone are one training
+        settings |= {"alpha": None, **NOT_MIXED}
     for key in ("mix", "augmentation"):
         if key in settings:
             raise UserError(f"{PARAMS}: {merged.origin[key]}.{key}: unknown key; a cell's own name says it")
@@ -245,7 +256,7 @@ def resolve(params: Params, cell: Cell, change: tuple[str, Mapping[str, Any]] = 
 
 @cache
 def _method_keys() -> frozenset[str]:
-    """Return the settings that any method has."""
+    """Return the keys of the settings of all methods together."""
     return frozenset(
         key for name in plugins.names("methods") for key in plugins.find("methods", name).Settings.model_fields
     )

@@ -1,8 +1,8 @@
-"""The files of resolved settings, one or more per stage, which tell DVC what is stale.
+"""The files of data/settings: resolved settings, one or more files per stage.
 
-Each holds "settings" and, for stages that run code of ours on data, "code": the fingerprints of
-that code. A stage depends on its file, and so reruns when, and only when, a setting that it uses,
-its code or its data has changed.
+A file holds "settings" and, for stages that train, evaluate or make data, "code": the fingerprints
+of the code that they run (`imix.identity`). dvc.yaml names the file as a dependency of its stage.
+So the stage reruns when, and only when, a setting that it uses, its code or its data has changed.
 """
 
 import shutil
@@ -39,43 +39,45 @@ def _dataset(params: Params, dataset: str) -> dict[Path, Block]:
     if isinstance(source, OwnSource):
         source = source.model_copy(update={"sha256": content_sha256(module.files(source))})
     code = {"source": identity.source_code(source.name)}  # type: ignore[attr-defined]
-    evaluated = evaluation_settings(params, dataset)
-    mixed = resolve(params, Cell(dataset, params.grid.augmentation[0], params.grid.methods[0], "imix"))
-    evaluates = {"evaluation": identity.evaluation_code(module.KIND)}
+    evaluation = evaluation_settings(params, dataset)
+    # any mixing cell: `project` shows mixtures with its alpha
+    mixing_cell = resolve(params, Cell(dataset, params.grid.augmentation[0], params.grid.methods[0], "imix"))
+    evaluation_code = {"evaluation": identity.evaluation_code(module.KIND)}
     return {
-        Path(dataset, "source.json"): {"settings": source.model_dump(), "code": code | _job("fetch")},
-        Path(dataset, "rows.json"): {"settings": rows.model_dump(), "code": code | _job("preprocess")},
-        Path(dataset, "evaluate.json"): {"settings": evaluated, "code": evaluates | _job("evaluate")},
+        Path(dataset, "source.json"): {"settings": source.model_dump(), "code": code | _stage_code("fetch")},
+        Path(dataset, "rows.json"): {"settings": rows.model_dump(), "code": code | _stage_code("preprocess")},
+        Path(dataset, "evaluate.json"): {"settings": evaluation, "code": evaluation_code | _stage_code("evaluate")},
         Path(dataset, "baseline.json"): {
-            "settings": evaluated,
+            "settings": evaluation,
             "seeds": params.grid.seeds,
-            "code": evaluates | _job("baseline"),
+            "code": evaluation_code | _stage_code("baseline"),
         },
-        Path(dataset, "mixing.json"): {"settings": {"alpha": mixed.alpha}},
+        Path(dataset, "mixing.json"): {"settings": {"alpha": mixing_cell.alpha}},
     }
 
 
-def _job(stage: str) -> dict[str, str]:
-    """Return the fingerprint of the script of a stage and of what it runs in a process per seed."""
+def _stage_code(stage: str) -> dict[str, str]:
+    """Return the fingerprint of a stage's script and of `imix.jobs`, without what they import."""
     return {"stage": identity.fingerprint(f"stages.{stage}", "imix.jobs", follow=False)}
 
 
 def _cell(params: Params, cell: Cell) -> Block:
+    """Return what training a cell needs."""
     kind = data(params, cell.dataset).module.KIND
     return {
         "settings": resolve(params, cell).model_dump(),
         "seeds": params.grid.seeds,
         "domain": kind,
-        "code": {"training": identity.training_code(cell.method, kind)} | _job("pretrain"),
+        "code": {"training": identity.training_code(cell.method, kind)} | _stage_code("pretrain"),
     }
 
 
 def _asked(params: Params, name: str) -> Block:
     """Return what an ablation's report needs to know of it."""
     ablation = params.asked(name)
-    axes = ablation.model_dump(include={"question", "axis", "augmentation", "methods", "mixes"})
-    chosen = {"datasets": ablation_datasets(params, name), "seeds": (params.ablations.seeds or params.grid.seeds)}
-    return {"name": name, **axes, "values": list(ablation.values), **chosen}
+    own = ablation.model_dump(include={"question", "axis", "augmentation", "methods", "mixes"})
+    ran = {"datasets": ablation_datasets(params, name), "seeds": (params.ablations.seeds or params.grid.seeds)}
+    return {"name": name, **own, "values": list(ablation.values), **ran}
 
 
 def _ablation(params: Params, name: str, dataset: str) -> Block:
@@ -95,7 +97,7 @@ def _ablation(params: Params, name: str, dataset: str) -> Block:
             }
             for cell, value, settings in (variants(params, name, dataset) if runs else ())
         ],
-        "code": _job("ablate"),
+        "code": _stage_code("ablate"),  # each variant has the code of its training
     }
 
 

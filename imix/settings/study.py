@@ -1,4 +1,4 @@
-"""What is asked: the grid, transfers, projections and ablations; and the whole of params.yaml."""
+"""The schema of params.yaml: its blocks grid, transfer, projection and ablation, and the whole."""
 
 from itertools import product
 from typing import Annotated, Any, Literal
@@ -29,9 +29,9 @@ class Grid(Strict):
 
     @model_validator(mode="after")
     def _possible(self) -> "Grid":
-        for axis, values in self:
+        for key, values in self:
             if isinstance(values, list):
-                once(axis, values)
+                once(key, values)
         if self.name in ("ablations", "projections"):
             raise ValueError(f"name {self.name!r}: reports/{self.name} holds other things; take another name")
         if SUPERVISED in self.methods:
@@ -56,30 +56,30 @@ class Ablation(Strict):
     augmentation: Annotated[list[Augmentation], Field(min_length=1)] | None = None
     methods: Annotated[list[Name], Field(min_length=1)] | None = None
     mixes: Annotated[list[Mix], Field(min_length=1)] = ["none", "imix"]
-    axis: Literal["parameters", "rows", "epochs", "alpha"] | None = None  # what the values differ in, if a number
+    axis: Literal["parameters", "rows", "epochs", "alpha"] | None = None  # the number that differs, if one does
     # changes to a cell by name; "x0.5" multiplies a number, or all numbers of a list
     values: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _no_duplicates(self) -> "Ablation":
-        for axis in ("datasets", "augmentation", "methods", "mixes"):
-            once(axis, getattr(self, axis) or [])
+        for key in ("datasets", "augmentation", "methods", "mixes"):
+            once(key, getattr(self, key) or [])
         return self
 
 
 class Ablations(Strict):
-    """Name the ablations that run, and their seeds. Give the axes that an ablation leaves out."""
+    """Which ablations run, with which seeds; and the keys that an ablation leaves out."""
 
     run: list[Name]
     datasets: list[Name]  # only those of the grid count
     augmentation: Annotated[list[Augmentation], Field(min_length=1)] = ["augmented"]
     methods: Annotated[list[Name], Field(min_length=1)] = ["npair", "moco", "byol"]
-    seeds: Annotated[list[Seed], Field(min_length=1)] | None  # None: the grid's
+    seeds: Annotated[list[Seed], Field(min_length=1)] | None  # null: the grid's
 
     @model_validator(mode="after")
     def _no_duplicates(self) -> "Ablations":
-        for axis, values in self:
-            once(axis, values or [])
+        for key, values in self:
+            once(key, values or [])
         return self
 
 
@@ -126,7 +126,7 @@ class Params(Strict):
     ablation: dict[Name, Ablation]
 
     def asked(self, name: str) -> Ablation:
-        """Return an ablation with every axis, those that it leaves to `ablations` too."""
+        """Return an ablation with the keys that it leaves out filled in from ``ablations``."""
         ablation = self.ablation[name]
-        left = [axis for axis in ("datasets", "augmentation", "methods") if getattr(ablation, axis) is None]
-        return ablation.model_copy(update={axis: getattr(self.ablations, axis) for axis in left})
+        missing = [key for key in ("datasets", "augmentation", "methods") if getattr(ablation, key) is None]
+        return ablation.model_copy(update={key: getattr(self.ablations, key) for key in missing})

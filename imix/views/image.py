@@ -1,4 +1,4 @@
-"""Image views of a batch: crop and resize, colour jitter, grey, flip, normalise (section 2).
+"""Image views of a batch: crop and resize, colour jitter, grey, flip, normalise.
 
 The transforms have torchvision's definitions, ranges and clamping, and every item has its own
 parameters. Crop and resize is a pair of small matrix products per image, one along each axis, whose
@@ -111,7 +111,7 @@ class Views:
         return self._normalise(images)
 
     def padded_crops(self, rows: Tensor, flip: bool, generator: torch.Generator, padding: int = 4) -> Tensor:
-        """Return the probe's augmentation of images, (N, C, H, W) float32 (section 3).
+        """Return the probe's augmentation of images, (N, C, H, W) float32.
 
         Zero-pads every image, crops it at random, and flips half of them if ``flip``.
         """
@@ -189,8 +189,8 @@ def recolouring(factor: Tensor, other: Tensor, channels: int) -> tuple[Tensor, T
 
     Args:
         factor: (...), share of the image itself; the rest is ``other``.
-        other: (...), 0: black (brightness), 1: the image's mean brightness (contrast), 2: its grey
-            image (saturation).
+        other: (...), what the image is blended with. 0: black, which changes brightness; 1: its
+            mean brightness, contrast; 2: its grey image, saturation.
         channels: C, 1 or 3.
 
     Returns:
@@ -241,9 +241,10 @@ def hue(images: Tensor, turn: Tensor) -> Tensor:
 def jitter(images: Tensor, strength: list[float], rows: Tensor, generator: torch.Generator) -> Tensor:
     """Change brightness, contrast, saturation and hue, in a random order for each item.
 
-    Items are sorted by the slot that hue has in their order. Then the items that are recoloured in
-    a given slot before hue are the last ones, those recoloured in it after hue the first ones:
-    slices instead of index lists, and one call of `hue` for all.
+    An item's order has a slot for each change. All but hue are of one kind (`recolour`): the loops
+    go slot by slot, first the slots before an item's hue, then hue of all items at once, then the
+    slots after it. Items are sorted by the slot of their hue. So those whose hue is earlier or
+    later than a slot are a slice, and no list of indices is needed.
 
     Args:
         images: (N, C, H, W) in 0..1; changed in place. One channel has no saturation and no hue.
@@ -268,11 +269,11 @@ def jitter(images: Tensor, strength: list[float], rows: Tensor, generator: torch
     rows = send(rows, images.device)
     work = images.index_select(0, rows)
     for slot in range(slots - coloured):
-        late = slice(ends[slot + 1], None)
+        late = slice(ends[slot + 1], None)  # items whose hue is in a later slot
         work[late] = recolour(work[late], matrix[slot, late], means[slot, late])
     if coloured:
         work = hue(work, turn)
     for slot in range(1, slots if coloured else 0):
-        early = slice(ends[slot])
+        early = slice(ends[slot])  # items whose hue was in an earlier slot
         work[early] = recolour(work[early], matrix[slot, early], means[slot, early])
     return images.index_copy_(0, rows, work)

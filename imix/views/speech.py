@@ -1,4 +1,4 @@
-"""Speech views: random transforms on waveform and STFT, then a mel spectrogram (section 2).
+"""Speech views: random transforms on waveform and STFT, then a mel spectrogram.
 
 Clips are int16 waveforms of one second at 16 kHz; a view is a 1 x 32 x 32 image, mel bands by
 frames. In this order, each with the settings' probability and its own parameters for every clip:
@@ -125,6 +125,7 @@ class Views:
         share = drawn(0, 0, s.noise)
         which_noise = torch.randint(max(1, len(self.background)), (size,), generator=generator)
         parameters = (amplitude, speed, rate, shift, share, which_noise)
+        # clips of one kind go through `view` together: with noise or without, stretched or not
         kind = 2 * (share != 0) + (rate != 1)
         alike = [part for k in range(4) for part in (kind == k).nonzero()[:, 0].split(self._block(rows)) if len(part)]
         views = torch.empty(size, 1, BANDS, FRAMES, device=rows.device)

@@ -1,4 +1,4 @@
-"""Tabular views: standardised numbers, each masked at random; flags do not change (section 2)."""
+"""Tabular views: standardised numbers, each masked at random; flags do not change."""
 
 from typing import Annotated
 
