@@ -16,7 +16,7 @@ from imix.schema import entry
 DECLARED = {
     "datasets": ("KIND", "CLASSES", "ORIGIN", "ARCHIVE", "Source", "Rows", "form", "fetch", "read"),
     "methods": ("TITLE", "Settings", "Method"),
-    "views": ("Settings", "Encoder", "Views", "seen", "check_rows"),
+    "views": ("Settings", "NEUTRAL", "Encoder", "Views", "seen", "check_rows"),
 }
 
 

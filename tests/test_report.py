@@ -275,7 +275,7 @@ def test_gain_table_groups_and_headline(study, augmented):
     assert "| toy | augmented | BYOL | + i-Mix | +0.5 | -3.2 to +4.2 | 3 | undecided | undecided |" in table
     assert tables.headline(study.results).startswith("**Without augmentation i-Mix adds +10.8 points on average (")
     assert "with augmentation i-Mix adds +1.8 points on average (" in tables.headline(study.results)
-    assert tables.headline(study.results).endswith("2 of 4 cells gain, 0 lose, 2 are undecided.**\n")
+    assert tables.headline(study.results).endswith("2 of 4 comparisons gain, 0 lose, 2 are undecided.**\n")
     assert tables.headline(augmented.results).startswith("**With augmentation")
     groups = tables.group_table(study.results)
     assert [line.split(" | ")[0] for line in groups.splitlines()[2:]].count("| all") == 2
@@ -338,7 +338,7 @@ def test_cells_not_above_the_baselines_are_named(study):
 def test_trainings_with_labels_are_compared_but_not_counted(tmp_path):
     table = collected(tmp_path, Grid(datasets=("toy",), methods=("npair",), supervised=("none", "imix"))).results
     assert "| toy | clean | supervised | + MixUp | +0.0 |" in tables.gain_table(table)
-    assert tables.headline(table).count("of 1 cells") == 2
+    assert tables.headline(table).count("of 1 comparisons") == 2
     assert statistics.summary(table)["comparisons"] == 2
     assert "not counted" in tables.supervised_note(table)
     heads = tables.metric_table(table).splitlines()[0]

@@ -31,8 +31,7 @@ TYPES = {
 KINDS = {"image": "images, ", "tabular": "a table, ", "speech": "speech, "}
 GAINS = """\
 Points of linear accuracy on test rows that i-Mix adds to the same training without it: mean and 95 % interval over {n},
-paired by seed. A filled mark: the interval excludes zero. Clean: trained without augmentation. A cell is a data set, an
-augmentation and a method."""
+paired by seed. A filled mark: the interval excludes zero. Clean: trained without augmentation."""
 CURVES = """\
 Mean over seeds; bands go from the least to the greatest. The losses of plain and mixed training are not comparable:
 mixed labels are harder to predict. kNN accuracy is that on validation rows."""

@@ -31,9 +31,9 @@ Points of linear accuracy that a mix adds to plain training of the same seed: me
 zero; `Holm` corrects for the number of verdicts. A seed decides weights, order of rows, views and
 mixing; the rows of each split are the same for all seeds."""
 GROUPS = """\
-Mean gain of i-Mix over cells; a cell is a data set, an augmentation and a method. The interval is Student's t
-over the means of the cells, so it covers how cells and seeds differ. `gains` and `losses` count cells whose
-own interval excludes zero."""
+Mean gain of i-Mix over comparisons: one for each data set, augmentation and method. The interval is
+Student's t over their means, so it covers how comparisons and seeds differ. `gains` and `losses`
+count comparisons whose own interval excludes zero."""
 TEST_SELECTED = """\
 The published protocol: the best of the probe's rates by test accuracy. It is optimistic; compare
 published numbers with this table."""

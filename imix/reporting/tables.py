@@ -157,14 +157,14 @@ def _key(gain: Gain) -> tuple[str, str, str, str]:
 
 
 def group_table(results: pd.DataFrame) -> Table:
-    """Return the mean gain of i-Mix over groups of cells; "" if there is nothing to compare."""
+    """Return the mean gain of i-Mix over groups of comparisons; "" if there is nothing to compare."""
     rows = []
     datasets = layout(results).datasets
     for (augmentation, name), found in groups(gains(results)).items():
         title = name if name in ("all", *datasets) else method_title(name)
         mean, up = over_cells(found), decided(found)
         rows.append([title, augmentation, f"{mean.mean:+.1f}", interval(mean), str(len(found)), f"{up[0]}", f"{up[1]}"])
-    header = ["cells", "augmentation", "mean gain", "95 % interval", "number", "gains", "losses"]
+    header = ["comparisons", "augmentation", "mean gain", "95 % interval", "number", "gains", "losses"]
     return by_augmentation(header, rows, layout(results).augmentations)
 
 
@@ -181,8 +181,8 @@ def headline(results: pd.DataFrame) -> str:
             up, down = decided(group)
             bounds = f" ({interval(mean)})" if interval(mean) else ""
             parts.append(
-                f"{text} i-Mix adds {mean.mean:+.1f} points on average{bounds}: {up} of {len(group)} cells gain, "
-                f"{down} lose, {len(group) - up - down} are undecided"
+                f"{text} i-Mix adds {mean.mean:+.1f} points on average{bounds}: {up} of {len(group)} comparisons "
+                f"gain, {down} lose, {len(group) - up - down} are undecided"
             )
     sentence = "; ".join(parts)
     return f"**{sentence[0].upper()}{sentence[1:]}.**\n" if sentence else ""
@@ -198,7 +198,8 @@ def floor_note(results: pd.DataFrame) -> str:
     """Return what the arrow of a cell means, and how many cells have one; "" if there are none."""
     low = not_above(results)
     of = len(results[results.method != BASELINE].groupby(CELL))
-    return f"↓: not above raw inputs and an untrained encoder on average ({len(low)} of {of} cells).\n" if low else ""
+    better = "the better of raw inputs and an untrained encoder"
+    return f"↓: on average not above {better} ({len(low)} of {of} cells).\n" if low else ""
 
 
 def _origin(card: Mapping[str, Any]) -> str:
