@@ -2,9 +2,9 @@
 
     python -m benchmarks.study [--rounds 2] [--epochs 10] [--workers N] [--pairs one]
 
-The study has diamonds without augmentation, two methods with i-Mix and one with labels, two seeds each, the baselines
-and the reports. Two pairs: both commands with their defaults, and both with one training at a time in a stage
-(IMIX_WORKERS=1). Needs the `embedded` extra.
+The study is the part of the default study that trains and evaluates diamonds: both augmentations, three methods, plain
+and i-Mix, six seeds; 27 stages. Two pairs: both commands with their defaults, and both with one training at a time in a
+stage (IMIX_WORKERS=1). Needs the `embedded` extra.
 """
 
 import argparse
@@ -23,10 +23,13 @@ from pathlib import Path
 
 from tests import clones
 
-GRID = {"datasets": ["diamonds"], "methods": ["npair", "moco"], "mixes": ["imix"], "seeds": [0, 1]}
+GRID = {
+    "datasets": ["diamonds"], "augmentation": ["augmented", "clean"], "methods": ["npair", "moco", "byol"],
+    "mixes": ["none", "imix"], "seeds": [0, 1, 2, 3, 4, 5], "supervised": [],
+}  # fmt: skip
 SUBREAPER = 36
 PAIRS = {"defaults": {}, "one": {"IMIX_WORKERS": "1"}}
-SIDES = {"imix run": ["imix", "run"], "dvc repro": ["dvc", "repro", "-q"]}
+SIDES = {"imix run": ["imix", "run", "evaluate"], "dvc repro": ["dvc", "repro", "-q", "evaluate"]}
 
 
 def clean(folder: Path) -> None:
