@@ -56,3 +56,20 @@ def fresh_workers():
     stop()
     yield
     stop()
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """The clone with a small study that has run, and the stages that ran: `tests.clones.studied`."""
+    from tests import clones
+
+    return clones.studied(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture
+def clone(study):
+    """The studied clone, which is put back after the test."""
+    from tests import clones
+
+    yield study[0]
+    clones.restore(study[0])

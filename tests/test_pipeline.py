@@ -4,8 +4,6 @@ import csv
 import json
 import shutil
 
-import pytest
-
 from tests import clones
 
 CELLS = {f"{dataset}-clean-moco-{mix}" for dataset in ("diamonds", "other") for mix in ("none", "imix")}
@@ -19,18 +17,6 @@ DATA = {f"{stage}@{dataset}" for stage in ("fetch", "preprocess") for dataset in
 ALL = {f"pretrain@{cell}" for cell in CELLS} | EVALUATED | SUPERVISED | ABLATED | REPORTS | DATA | {"settings"}
 MOCO = "diamonds-clean-moco-imix"  # one cell
 TEMPERATURE = "recipe.diamonds.moco.imix.temperature"  # of that cell alone
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    return clones.studied(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture
-def clone(study):
-    """The studied clone, which is put back after the test."""
-    yield study[0]
-    clones.restore(study[0])
 
 
 def stale(folder):

@@ -13,18 +13,6 @@ MOCO = "diamonds-clean-moco-imix"  # one cell
 CELL = "--dataset diamonds --augmentation clean --method moco --mix imix"
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    return clones.studied(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture
-def clone(study):
-    """The studied clone, which is put back after the test."""
-    yield study[0]
-    clones.restore(study[0])
-
-
 def test_a_fresh_clone_runs_what_a_target_needs(study, tmp_path):
     """And with git's conversion of line ends: the same code, and the same reports."""
     clones.run(tmp_path, "git", "clone", "-q", "-c", "core.autocrlf=true", str(study[0]), "fresh")
