@@ -1,6 +1,6 @@
 """Show a data set: some rows, their views and mixtures, and its encoders' test features in two dimensions.
 
-Writes reports/projections/<dataset>.png and .svg, and data/shown/<dataset> for the page of the study.
+Writes reports/<study>/projections/<dataset>.png and .svg, and data/shown/<dataset> for the page of the study.
 """
 
 import tempfile
@@ -18,9 +18,10 @@ from stages import REPORTS, announce, arguments
 
 def main() -> None:
     """Show one data set."""
-    name = arguments(__doc__, "dataset").dataset
+    args = arguments(__doc__, "study", "dataset")
+    name = args.dataset
     grid, asked = Grid.model_validate(files.read("grid")["settings"]), files.read("projection")["settings"]
-    target, seed = REPORTS / "projections" / f"{name}.png", grid.seeds[0]
+    target, seed = REPORTS / args.study / "projections" / f"{name}.png", grid.seeds[0]
     shown, label = paths.shown(name), f"project {name}"
     announce(label, "rows, views, mixtures, and t-SNE of test features", target, shown)
     data, evaluation = dataset.load(paths.tensors(name), runtime.configure()), files.read(name, "evaluate")["settings"]

@@ -1,4 +1,4 @@
-"""Write the table and plot of one ablation: reports/ablations/<ablation>.md, .csv, .png and .svg.
+"""Write the table and plot of one ablation: reports/<study>/ablations/<ablation>.md, .csv, .png, .svg.
 
 It writes no other file.
 """
@@ -12,9 +12,10 @@ from stages import REPORTS, announce, arguments
 
 def main() -> None:
     """Report on one ablation."""
-    name = arguments(__doc__, "ablation").ablation
+    args = arguments(__doc__, "study", "ablation")
+    name = args.ablation
     asked = ablations.Asked(**files.read("ablations", name, "asked")["settings"])
-    folder = REPORTS / "ablations"
+    folder = REPORTS / args.study / "ablations"
     announce(f"report_ablation {name}", "table and plot", folder / f"{name}.md")
     source = paths.DATA / "ablations" / name
     table, curves = ablations.collect(asked, source), ablations.histories(asked, source)

@@ -191,7 +191,7 @@ def test_nothing_from_outside_is_unpickled(seen):
         ("preprocess@diamonds", "data/settings/diamonds/source.json", undeclared),
         ("settings", "params.yaml", undeclared),
         ("report@clone", "data/settings", undeclared),
-        ("project@diamonds", "data/encoders/diamonds", undeclared),
+        ("project@clone-diamonds", "data/encoders/diamonds", undeclared),
         ("ablate@contrast-diamonds", "data/settings/ablations/contrast/diamonds.json", undeclared),
         ("evaluate@diamonds-clean-moco-imix", "data/settings/diamonds/rows.json", unread),
         ("evaluate@diamonds-clean-moco-imix", "data/settings/diamonds/baseline.json", unread),
@@ -250,7 +250,7 @@ def family(graph, *starts, but=()):
     return {name for name in graph.deps if name.startswith(starts) and not any(word in name for word in but)}
 
 
-PROBED = ("evaluate@{}", "baseline@{}", "supervised@{}", "project@{}", "ablate@controls-{}", "ablate@contrast-{}")
+PROBED = ("evaluate@{}", "baseline@{}", "supervised@{}", "project@clone-{}", "ablate@controls-{}", "ablate@contrast-{}")
 READ_ALL = ("report@", "best@")  # which read every setting of a study, or of a data set
 CHANGES = {
     "recipe.diamonds.temperature": (0.3, ("pretrain@diamonds", "ablate@c"), ("mnist",)),
@@ -272,7 +272,7 @@ CHANGES = {
     "projection.rows": (100, ("project@",), ()),
     "grid.seeds": ([0, 1], ("pretrain@", "supervised@", "baseline@", "report_ablation@", "project@"), ()),
     "ablations.seeds": ([0, 1], ("ablate@", "report_ablation@"), ()),
-    "ablation.controls.mixes": (["imix", "none"], ("ablate@controls-diamonds", "report_ablation@controls"), ()),
+    "ablation.controls.mixes": (["imix", "none"], ("ablate@controls-diamonds", "report_ablation@clone-controls"), ()),
     "defaults.ema": (0.9, (), ()),
     "defaults.moco.contrast": ("own", ("pretrain@diamonds-augmented-moco-imix", "pretrain@diamonds-clean-moco-imix",
         "pretrain@mnist-augmented-moco-imix", "pretrain@mnist-clean-moco-imix"), ()),
@@ -303,7 +303,7 @@ CODE = {
     "imix/methods/byol.py": (),
     "imix/evaluation.py": ("supervised@", "evaluate@", "baseline@", "ablate@", "project@"),
     "imix/views/image.py": ("pretrain@mnist", "supervised@mnist", "evaluate@mnist",
-        "baseline@mnist", "ablate@controls-mnist", "ablate@contrast-mnist", "project@mnist"),
+        "baseline@mnist", "ablate@controls-mnist", "ablate@contrast-mnist", "project@clone-mnist"),
     "imix/views/speech.py": (),
     "imix/datasets/diamonds.py": ("fetch@diamonds", "preprocess@diamonds"),
     "imix/datasets/cifar10.py": (),

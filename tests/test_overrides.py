@@ -4,6 +4,7 @@ import copy
 import shutil
 
 from dvc.utils.hydra import apply_overrides
+from dvc.utils.serialize import load_yaml
 
 from imix.settings import text
 from tests.conftest import ROOT
@@ -35,3 +36,15 @@ def test_every_list_can_be_emptied_and_replaced(tmp_path):
         for path in lists(raw):
             expected = changed(expected, path, value)
         assert text.read(params) == expected
+
+
+def test_a_checksum_of_another_edition_can_be_set(tmp_path):
+    """In a mapping on one line, DVC writes the value so that it cannot read it again."""
+    raw = text.read(ROOT / "params.yaml")
+    named = [name for name, data in raw["data"].items() if "checksum" in data.get("source", {})]
+    assert len(named) == 4
+    for name in named:
+        shutil.copy(ROOT / "params.yaml", tmp_path / "params.yaml")
+        value = f"sha256:{'0123456789abcdef' * 4}"
+        apply_overrides(tmp_path / "params.yaml", [f"data.{name}.source.checksum={value}"])
+        assert load_yaml(tmp_path / "params.yaml") == changed(raw, ("data", name, "source", "checksum"), value)

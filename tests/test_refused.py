@@ -519,7 +519,6 @@ WRONG = [
     ),
     # names that are paths, or of other things
     ("grid/name", "../x", "grid.name = '../x': must be a name"),
-    ("grid/name", "ablations", "name 'ablations': reports/ablations holds other things; take another name"),
     ("grid/name", "a" * 61, "must be a name: at most 60"),
     ("grid/name", "", "grid.name = '': must be a name"),
     ("grid/datasets", ["../x"], "grid.datasets.0 = '../x': must be a name"),

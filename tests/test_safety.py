@@ -23,8 +23,8 @@ from tests.conftest import ROOT
 CELL = ["--dataset", "diamonds", "--augmentation", "clean", "--method", "moco", "--mix", "imix"]
 AGAIN = ("settings", "fetch@diamonds", "preprocess@diamonds", "pretrain@diamonds-clean-moco-imix",
     "evaluate@diamonds-clean-moco-imix", "supervised@diamonds-clean-none", "baseline@diamonds",
-    "ablate@contrast-diamonds", "report@clone", "report_ablation@contrast", "project@diamonds")  # fmt: skip
-PLACES = ("reports", "reports/ablations", "reports/clone", "reports/projections", "data", ".imix",
+    "ablate@contrast-diamonds", "report@clone", "report_ablation@clone-contrast", "project@clone-diamonds")  # fmt: skip
+PLACES = ("reports", "reports/clone", "reports/clone/ablations", "reports/clone/projections", "data", ".imix",
     ".imix/trainings")  # fmt: skip
 
 

@@ -326,7 +326,7 @@ class Panel:
 
 
 def page(asked: Asked, table: pd.DataFrame) -> str:
-    """Return the whole of reports/ablations/<name>.md."""
+    """Return the whole of reports/<study>/ablations/<name>.md."""
     how = f"trained {trained_with(asked.augmentation)}"
     parts = [
         f"# {asked.name.replace('_', ' ').capitalize()}\n\n{asked.question}\n\n"

@@ -32,8 +32,6 @@ class Grid(Strict):
         for key, values in self:
             if isinstance(values, list):
                 once(key, values)
-        if self.name in ("ablations", "projections"):
-            raise ValueError(f"name {self.name!r}: reports/{self.name} holds other things; take another name")
         if SUPERVISED in self.methods:
             raise ValueError("methods must not name supervised: supervised lists its mixes")
         return self
