@@ -6,6 +6,7 @@ import shutil
 import sys
 from importlib import import_module
 
+import pandas as pd
 import pytest
 
 from imix import __main__ as command_line
@@ -66,6 +67,26 @@ def test_report_prints_the_committed_results(monkeypatch, capsys):
     assert "verdict" in run(monkeypatch, capsys, "report", "embedded", "--gains")
     with pytest.raises(UserError, match=r"reports/nothing/results\.csv: cannot be read"):
         run(monkeypatch, capsys, "report", "nothing")
+
+
+def test_report_reads_several_studies_as_one_and_names_those_of_other_code(monkeypatch, capsys, tmp_path):
+    for name, renamed in (("a", "first_{}"), ("b", "second_{}")):
+        folder = tmp_path / "reports" / name
+        folder.mkdir(parents=True)
+        rows = pd.read_csv(ROOT / "reports/embedded/results.csv")
+        rows.assign(dataset=rows.dataset.map(renamed.format)).to_csv(folder / "results.csv", index=False)
+        record = json.loads((ROOT / "reports/embedded/settings.json").read_text())
+        if name == "b":
+            record["cells"]["mnist"]["augmented"]["moco"]["none"]["code"]["training"] = "0" * 64
+        (folder / "settings.json").write_text(json.dumps(record))
+    monkeypatch.chdir(tmp_path)
+    text = run(monkeypatch, capsys, "report", "a", "b")
+    assert "of 18 comparisons gain" in text and "first_mnist" in text and "second_mnist" in text
+    assert "b: trained by other code than that of this folder: mnist moco\n" in text
+    assert "a: trained by" not in text
+    (tmp_path / "reports/b/settings.json").write_text('{"data": {}, "cells": {"mnist": []}}')
+    with pytest.raises(UserError, match=r"settings\.json: not as this version writes it"):
+        run(monkeypatch, capsys, "report", "b")
 
 
 def test_curves_are_those_of_the_trainings_so_far(monkeypatch, capsys, tmp_path):

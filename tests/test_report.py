@@ -11,12 +11,13 @@ import pytest
 import scipy.stats
 import statsmodels.formula.api
 
-from imix import evaluation
+from imix import evaluation, plugins
 from imix.errors import UserError
 from imix.paths import Cell
 from imix.reporting import (
     ablations,
     best,
+    charts,
     cost,
     graph,
     html,
@@ -31,6 +32,7 @@ from imix.reporting import (
     titles,
     writing,
 )
+from imix.settings import text as yaml
 from tests.conftest import ROOT
 
 
@@ -640,22 +642,51 @@ def test_an_ablations_gain_is_paired_within_its_augmentation(tmp_path):
     assert found["clean"].std == pytest.approx(0.1)  # paired: what the seeds share is not in it
     text = ablations.page(asked(augmentation=["augmented", "clean"]), table)
     assert "## toy, augmented, n = 3 seeds" in text and "## toy, clean, n = 3 seeds" in text
-    assert len(ablations.plot(table, "rows").axes) == 4
+    assert len(ablations.plot(table, asked()).axes) == 4
 
 
 def test_an_ablations_table_and_plot_show_every_value(tmp_path):
     table = ablated(tmp_path, asked())
-    lines = ablations.accuracy_table(table, "rows").splitlines()
+    lines = ablations.accuracy_table(table, asked()).splitlines()
     assert lines[0] == "| value | rows | N-pair | N-pair + i-Mix | gain, N-pair + i-Mix |"
     assert lines[3] == "| `unchanged` | 100 | 60.0 ± 0.0 | 61.0 ± 0.0 | +1.0 (+1.0 to +1.0) |"
     for axis in ("rows", None):
-        upper, lower = ablations.plot(table, axis).axes
+        upper, lower = ablations.plot(table, asked(axis=axis)).axes
         assert (len(upper.containers), len(lower.containers)) == (2, 1)
         assert upper.get_xscale() == ("log" if axis else "linear") and upper.get_title() == "toy (n = 3)"
         assert list(lower.containers[0][0].get_ydata()) == pytest.approx([3.1, 1.0])
-    assert len(ablations.plot(table.query("mix == 'imix'"), "rows").axes) == 1  # nothing to gain over
-    colour = ablations.plot(table, None, ["moco", "npair"]).axes[0].containers[0][0].get_color()
+    assert len(ablations.plot(table.query("mix == 'imix'"), asked()).axes) == 1  # nothing to gain over
+    colour = ablations.plot(table, asked(axis=None), ["moco", "npair"]).axes[0].containers[0][0].get_color()
     assert colour == plots.PALETTE[1]  # npair's place in the grid
+
+
+def test_an_ablation_may_show_the_published_results_at_the_end_of_its_axis(tmp_path):
+    wanted = asked(axis="parameters", datasets=["covtype_small"], published=True)
+    table = ablated(tmp_path, wanted)
+    lines = ablations.accuracy_table(table, wanted).splitlines()
+    assert lines[-1] == "| published | 63,356,480 | 68.5 ± 0.3 | 72.1 ± 0.2 | +3.6 |"
+    upper, lower = ablations.plot(table, wanted, ["npair"]).axes
+    assert [tuple(line.get_xydata()[0]) for line in upper.lines[-2:]] == [(63_356_480, 68.5), (63_356_480, 72.1)]
+    assert any(line.get_xydata()[0] == pytest.approx((63_356_480, 3.6)) for line in lower.lines)
+    accuracy, gain = charts.ablation_charts(wanted, table, ["npair"], pd.DataFrame())
+    assert "N-pair + i-Mix published 72.1" in accuracy.label and "N-pair + i-Mix published 3.6" in gain.label
+    clean = table.assign(augmentation="clean")  # no published number
+    hidden = [
+        ablations.accuracy_table(clean, wanted),
+        ablations.accuracy_table(table, wanted._replace(published=False)),
+    ]
+    assert all("published" not in text for text in hidden)
+
+
+def test_parameters_of_the_papers_encoders():
+    for dataset, shape in {"cifar10": (3, 32, 32), "speech_commands": (16_000,), "covtype": (54,)}.items():
+        kind = plugins.find("datasets", dataset).KIND
+        views = plugins.find("views", kind)
+        settings = views.Encoder.Settings(**yaml.read(ROOT / "params.yaml")["recipe"][dataset]["encoder"])
+        groups = [10, 4, 40] if kind == "tabular" else None
+        encoder = views.Encoder.make(settings, views.seen(shape), groups)
+        assert sum(p.numel() for p in encoder.parameters()) == published.PARAMETERS[dataset]
+    assert published.PARAMETERS["cifar100"] == published.PARAMETERS["cifar10"]
 
 
 def test_an_ablation_over_epochs_draws_the_curves_of_its_longest_trainings(tmp_path):
@@ -668,7 +699,7 @@ def test_an_ablation_over_epochs_draws_the_curves_of_its_longest_trainings(tmp_p
             (tmp_path / "toy" / f"{value}.augmented.npair.{mix}.{seed}.csv").write_text(write_text)
     curves = ablations.histories(wanted, tmp_path)
     assert curves["epoch"].max() == 4 and len(curves) == 4 * 2 * 3
-    panels = ablations.plot(table, "epochs", ["npair"], curves).axes
+    panels = ablations.plot(table, wanted, ["npair"], curves).axes
     assert len(panels) == 3 and list(panels[2].lines[0].get_ydata()) == [51, 52, 53, 54]
     assert ablations.histories(asked(), tmp_path).empty
 
@@ -783,16 +814,30 @@ def test_readme_blocks_are_replaced_and_nothing_else(reports, study):
     assert readme.render(text, reports) == text and readme.render("no block\n", reports) == "no block\n"
 
 
+def test_a_block_of_several_studies_has_all_their_data_sets(reports, study):
+    other = study.results.assign(dataset=study.results.dataset + "_other")
+    other = other[other.seed == other.seed.min()]
+    (reports / "other").mkdir()
+    (reports / "other/results.csv").write_bytes(results.csv_bytes(other))
+    joined = pd.concat([study.results, other], ignore_index=True)
+    text = readme.render(block("toy, other") + "<!-- gains of toy, other -->\n<!-- end of toy, other -->\n", reports)
+    assert tables.metric_table(joined) in text and tables.gain_table(joined) in text and tables.headline(joined) in text
+    assert f"n = 1 to {study.results.seed.nunique()} seeds" in text
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("<!-- results of toy -->\n", "<!-- results of toy --> has no line <!-- end of toy -->"),
+        ("<!-- results of toy -->\n", "README.md: the block of toy has no line <!-- end of toy -->"),
         ("<!-- end of toy -->\n", "README.md:1: .*must follow a line <!-- results of toy -->"),
         ("<!-- results of toy -->\n<!-- end of small -->\n", "README.md:2: .*must follow"),
         ("<!-- results of toy -->\n<!-- results of small -->\n", "README.md:2: .*toy has no end before this line"),
-        (block("toy") + block("toy"), "README.md:4: .*toy has a block already"),
+        (block("toy") + block("toy"), "README.md:4: .*this block is there already"),
         ("<!--results of toy-->\n", "README.md:1: .*must be a line like"),
         ("text <!-- end of toy -->\n", "README.md:1: .*must be a line like"),
+        ("<!-- gains of toy -->\n<!-- results of toy -->\n", "README.md:2: .*toy has no end before this line"),
+        ("<!-- results of toy,small -->\n", "README.md:1: .*must be a line like"),
+        (block("toy, toy"), "covtype is in two studies, toy and toy"),
         (block("other"), r"other/results\.csv: cannot be read \(not there\)"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Write the generated texts: README.md between its markers, and docs/parameters.md."""
+"""Write the generated texts: README.md and docs/evidence.md between markers, and docs/parameters.md."""
 
 import argparse
 from pathlib import Path
@@ -7,6 +7,7 @@ from imix.errors import UserError
 from imix.files import write_bytes
 
 README = Path("README.md")
+EVIDENCE = Path("docs/evidence.md")
 PARAMETERS = Path("docs/parameters.md")
 
 
@@ -24,6 +25,9 @@ def run(args: argparse.Namespace) -> None:
 
     old = _read(README)
     _write(README, old, readme.with_graph(readme.render(old, Path("reports")), Path("dvc.yaml")))
+    if EVIDENCE.exists():
+        old = _read(EVIDENCE)
+        _write(EVIDENCE, old, readme.render(old, Path("reports"), str(EVIDENCE)))
     if PARAMETERS.exists():
         from imix.reporting import parameters
         from imix.settings.merging import PARAMS

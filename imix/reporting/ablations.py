@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from imix.errors import UserError
 from imix.reporting.plots import LINES, MARKERS, colours, draw_curves, titled
+from imix.reporting.published import PARAMETERS, published
 from imix.reporting.results import METRICS, read_csv, read_json, required
 from imix.reporting.statistics import Spread, spread
 from imix.reporting.tables import Table, interval, plus_minus, torch_note
@@ -27,7 +28,8 @@ class Asked(NamedTuple):
     """An ablation as params.yaml asks for it.
 
     ``axis`` is the number in which values differ: a key of ``size`` or a dotted key of ``settings``
-    in a result, or None where they differ in no number.
+    in a result, or None where they differ in no number. ``published`` is whether tables and plots
+    have the paper's results, too, at the size of its encoder.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Asked(NamedTuple):
     methods: Sequence[str]
     mixes: Sequence[str]
     seeds: Sequence[int]
+    published: bool = False
 
 
 def collect(asked: Asked, folder: Path) -> pd.DataFrame:
@@ -202,22 +205,29 @@ def answer(table: pd.DataFrame) -> str:
     return "\n\n".join(filter(None, [" ".join(parts), sentence(table)]))
 
 
-def accuracy_table(table: pd.DataFrame, axis: str | None) -> Table:
-    """Return a table: values down, methods and mixes across, then gains over plain training."""
-    gains = gained(table)
+def accuracy_table(table: pd.DataFrame, asked: Asked) -> Table:
+    """Return a table: values down, methods and mixes across, then gains over plain training.
+
+    Args:
+        table: of one data set and augmentation.
+    """
+    gains, axis = gained(table), asked.axis
     rows = []
     for value in table["value"].unique():
         chosen = table[table["value"] == value]
         number = [f"{chosen[axis].mean():,.10g}"] if axis else []
         cells = [plus_minus(spread(by_seed(table, *column, value))) for column in columns(table)]
         rows.append([f"`{value}`", *number, *cells, *(signed(gain(table, *column, value)) for column in gains)])
+    panel = Panel(table, asked, {})
+    if panel.reference:
+        cells = ["{:.1f} ± {:.1f}".format(*panel.reference[column]) for column in columns(table)]
+        theirs = [f"{panel.published_value(*column, gain=True):+.1f}" for column in gains]
+        rows.append(["published", f"{panel.end:,}", *cells, *theirs])
     heads = [cell_title(*column) for column in columns(table)] + [f"gain, {cell_title(*column)}" for column in gains]
     return Table(["value", *([axis] if axis else []), *heads], rows)
 
 
-def plot(
-    table: pd.DataFrame, axis: str | None, methods: Sequence[str] = (), curves: pd.DataFrame | None = None
-) -> Figure:
+def plot(table: pd.DataFrame, asked: Asked, methods: Sequence[str] = (), curves: pd.DataFrame | None = None) -> Figure:
     """Plot accuracy (bars: standard deviation) and, under it, the gain (95 % interval).
 
     A data set is a column of panels, an augmentation a row, or two where there are gains; one more
@@ -242,7 +252,8 @@ def plot(
             chosen = curves[(curves.dataset == dataset) & (curves.augmentation == augmentation)]
             draw_curves(panels[-1], chosen, "knn_validation", palette)
             panels.pop().set_ylabel("kNN on validation rows, %, longest training")
-        _draw(panels, Panel(tables[dataset, augmentation], axis, palette), titled(dataset, augmentation, augmentations))
+        panel = Panel(tables[dataset, augmentation], asked, palette)
+        _draw(panels, panel, titled(dataset, augmentation, augmentations))
     legend = grid[0, 0].get_legend_handles_labels()
     figure.legend(*legend, loc="outside lower center", fontsize=8, ncols=4)
     return figure
@@ -260,10 +271,12 @@ def _draw(panels: Sequence[Axes], panel: "Panel", title: str) -> None:
     """Draw the accuracy and, given a panel for it, the gain of one data set and augmentation."""
     table = panel.table
     panel.draw(panels[0], columns(table), lambda *cell: spread(by_seed(table, *cell)), "std")
+    panel.draw_published(panels[0], columns(table), gain=False)
     panels[0].set_title(f"{title} (n = {table['seed'].nunique()})", fontsize=10)
     panels[0].set_ylabel("linear accuracy, %")
     if len(panels) > 1:
         panel.draw(panels[1], gained(table), lambda *cell: gain(table, *cell), "half")
+        panel.draw_published(panels[1], gained(table), gain=True)
         panels[1].axhline(0, color="0.5", linewidth=0.8)
         panels[1].set_ylabel("gain over plain, points")
 
@@ -272,10 +285,15 @@ class Panel:
     """Draws metrics of one data set and augmentation over the axis (logarithmic) or the values.
 
     Over an axis, a value's name may end on the curve that it is part of, as in ``half_epochs``.
+    ``reference`` has the paper's results where they are shown; their place is ``end``.
     """
 
-    def __init__(self, table: pd.DataFrame, axis: str | None, palette: Mapping[str, str]) -> None:
-        self.table, self.axis, self.palette = table, axis, palette
+    def __init__(self, table: pd.DataFrame, asked: Asked, palette: Mapping[str, str]) -> None:
+        self.table, self.axis, self.palette = table, asked.axis, palette
+        axis, where = asked.axis, (table["dataset"].iloc[0], table["augmentation"].iloc[0])
+        name, row = published(*where, "linear_accuracy")
+        self.reference = row if asked.published and set(columns(table)) <= set(row) else {}
+        self.end = PARAMETERS.get(name, 0)
         self.values = list(table["value"].unique())
         means = table.groupby("value")[axis].mean() if axis else {value: n for n, value in enumerate(self.values)}
         self.places = {value: float(means[value]) for value in self.values}
@@ -299,9 +317,31 @@ class Panel:
                 marker=MARKERS[mix],
                 alpha=0.5 if curve else 1,
                 capsize=3,
-                label=cell_title(method, mix) + (f", fixed {curve}" if curve else ""),
+                label=self.title(method, mix, curve),
             )
         self._finish(panel)
+
+    def published_value(self, method: str, mix: str, gain: bool) -> float:
+        """Return the paper's accuracy in %, or the points that a mix added to it."""
+        return self.reference[method, mix][0] - gain * self.reference[method, "none"][0]
+
+    def draw_published(self, panel: Axes, cells: Sequence[Column], gain: bool) -> None:
+        """Draw the paper's results, if they are shown, as open markers at the end of the axis."""
+        for method, mix in cells if self.reference else ():
+            panel.plot(
+                [self.end],
+                [self.published_value(method, mix, gain)],
+                color=self.palette[method],
+                marker=MARKERS[mix],
+                markersize=10,
+                markerfacecolor="none",
+                linestyle="none",
+                label=f"{cell_title(method, mix)}, published",
+            )
+
+    def title(self, method: str, mix: str, curve: str) -> str:
+        """Return the name of a line."""
+        return cell_title(method, mix) + (f", fixed {curve}" if curve else "")
 
     def on(self, curve: str) -> list[str]:
         """Return the values on a curve, in their places' order; the unchanged one is on all."""
@@ -314,7 +354,7 @@ class Panel:
 
     def _finish(self, panel: Axes) -> None:
         """Set scale and ticks."""
-        ticks = sorted(set(self.places.values()))
+        ticks = sorted({*self.places.values(), *([self.end] if self.reference else [])})
         if self.axis:
             panel.set_xscale("log")
         panel.set_xticks(ticks, [f"{tick:,.10g}" for tick in ticks] if self.axis else self.values)
@@ -339,7 +379,7 @@ def page(asked: Asked, table: pd.DataFrame) -> str:
         return "\n".join([*parts, f"{NOWHERE}.\n"])
     for (dataset, augmentation), chosen in split(table).items():
         title = titled(dataset, augmentation, asked.augmentation)
-        text = "\n".join(filter(None, [accuracy_table(chosen, asked.axis), answer(chosen)]))
+        text = "\n".join(filter(None, [accuracy_table(chosen, asked), answer(chosen)]))
         parts.append(f"## {title}, {seeds_text(chosen['seed'].nunique())}\n\n{text}")
     if note := torch_note(table):
         parts.append(note)

@@ -243,7 +243,7 @@ def ablation_charts(
         def gain(*cell: str, rows: pd.DataFrame = chosen) -> Spread:
             return ablations.gain(rows, *cell)
 
-        panel = ablations.Panel(chosen, asked.axis, palette)
+        panel = ablations.Panel(chosen, asked, palette)
         found.append(_ablation_chart(panel, columns, accuracy, f"{title}: linear accuracy, %", False))
         if gained:
             found.append(_ablation_chart(panel, gained, gain, f"{title}: gain over plain, points", True))
@@ -256,17 +256,25 @@ def ablation_charts(
 def _ablation_chart(
     panel: ablations.Panel, cells: Sequence[ablations.Column], measured: Any, title: str, zero: bool
 ) -> Chart:
-    """Return one panel over the axis, or over the values where they differ in no number."""
+    """Return one panel over the axis, or over the values where they differ in no number.
+
+    Args:
+        zero: whether it shows gains, with a line at 0.
+    """
     rows = []
     for (method, mix), curve in itertools.product(cells, panel.curves):
         for value in panel.on(curve):
-            name = cell_title(method, mix) + (f", fixed {curve}" if curve else "")
+            name = panel.title(method, mix, curve)
             row = {**_line(method, mix), "cell": name, "value": value, "place": panel.places[value]}
             row["paler"] = bool(curve)  # the second curve of a method and mix
             rows.append(row | _bounds(measured(method, mix, value)))
-    data, styles = alt.Data(values=rows), _styles(panel.palette, rows)
+    theirs = [
+        {**_line(*cell), "value": "published", "place": panel.end, "mean": round(panel.published_value(*cell, zero), 1)}
+        for cell in (cells if panel.reference else ())
+    ]
+    data, styles = alt.Data(values=rows), _styles(panel.palette, [*rows, *theirs])
     if panel.axis:
-        places = sorted(set(panel.places.values()))
+        places = sorted({*panel.places.values(), *(row["place"] for row in theirs)})
         scale = alt.Scale(type="log", domain=[places[0] / 1.15, places[-1] * 1.15], nice=False)
         axis = alt.Axis(values=places, format=",~g" if places[-1] < 1e4 else "~s", labelOverlap=True)
         x, offset = alt.X("place:Q", title=panel.axis, scale=scale, axis=axis), {}
@@ -283,9 +291,13 @@ def _ablation_chart(
     ]
     if panel.axis:
         layers.append(base.mark_line(strokeWidth=2).encode(y=y, strokeDash=styles["dash"]))
+    if theirs:
+        end = alt.Chart(alt.Data(values=theirs)).mark_point(size=90, strokeWidth=2, filled=False)
+        name = {"tooltip": ["cell:N", "value:N", alt.Tooltip("mean:Q", format=".1f")]}
+        layers.append(end.encode(x=x, y=y, color=styles["color"], shape=styles["shape"], **name))
     if zero:
         layers.insert(0, alt.Chart(alt.Data(values=[{"zero": 0}])).mark_rule(color="currentColor").encode(y="zero:Q"))
-    texts = [f"{row['cell']} {row['value']} {row['mean']:.1f}" for row in rows]
+    texts = [f"{row['cell']} {row['value']} {row['mean']:.1f}" for row in (*rows, *theirs)]
     chart = alt.layer(*layers).properties(width=WIDTH, height=HEIGHT)
     return make(chart, title, f"{title}: {'; '.join(texts)}")
 

@@ -186,7 +186,7 @@ def _ablations(ablated: Iterable[Ablated], methods: Sequence[str]) -> list[dict[
             where = f"{dataset}, {augmentation}, {seeds_text(chosen['seed'].nunique())}"
             answer = f"{where}: {ablations.answer(chosen).strip()}"
             parts += [_part(text=paragraph) for paragraph in answer.split("\n\n")]
-            values = ablations.accuracy_table(chosen, asked.axis)
+            values = ablations.accuracy_table(chosen, asked)
             parts.append(_part(fold=f"Table: {title}, {where}", table=values, caption=f"{title}, {where}"))
     return parts
 

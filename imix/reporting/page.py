@@ -147,9 +147,15 @@ def results_page(name: str, study: Study) -> str:
 
 
 def readme_block(results: pd.DataFrame) -> str:
-    """Return what the README shows of a study."""
+    """Return what the README shows of a study, or of several (`results.read_studies`)."""
+    seeds = [int(n) for n in results.groupby("dataset")["seed"].nunique()]
     shown = (
-        f"Linear evaluation, test top-1 in %, mean ± standard deviation, {seeds_text(results.seed.nunique())},\n"
+        f"Linear evaluation, test top-1 in %, mean ± standard deviation, {seeds_text(min(seeds), max(seeds))},\n"
         f"trained {trained_with(layout(results).augmentations)}:"
     )
     return "\n".join(filter(None, [headline(results), shown + "\n", metric_table(results), floor_note(results)]))
+
+
+def gains_block(results: pd.DataFrame) -> str:
+    """Return what mixing adds in each comparison, and on average, for a page of docs."""
+    return "\n".join([GAINS + "\n", gain_table(results), GROUPS + "\n", group_table(results)])

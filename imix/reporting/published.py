@@ -17,6 +17,9 @@ TABLE_1: dict[str, dict[tuple[str, str], tuple[float, float]]] = {
     }.items()
 }
 
+PARAMETERS = {"cifar10": 23_500_352, "cifar100": 23_500_352, "speech_commands": 23_499_200, "covtype": 63_356_480}
+"""Parameters of the paper's encoders, as this project builds them."""
+
 
 def published(dataset: str, augmentation: str, metric: str) -> tuple[str, dict[tuple[str, str], tuple[float, float]]]:
     """Return the paper's name of a data set and its row of Table 1, by method and mix.

@@ -1,15 +1,17 @@
-"""Render the README's blocks: results from the committed reports, the graph from dvc.yaml."""
+"""Render the blocks of README and docs: results from the committed reports, the graph from dvc.yaml."""
 
 import re
 from pathlib import Path
 
 from imix.errors import UserError
 from imix.reporting.graph import mermaid
-from imix.reporting.page import readme_block
-from imix.reporting.results import COLUMNS, read_csv
+from imix.reporting.page import gains_block, readme_block
+from imix.reporting.results import read_studies
 
-MARKER = re.compile(r"^<!-- (results|end) of ([a-z][a-z0-9_]*) -->$")
-LIKE_A_MARKER = re.compile(r"<!--\s*(results|end)\s+of\b")
+NAMES = "[a-z][a-z0-9_]*"
+MARKER = re.compile(rf"^<!-- (results|gains|end) of ({NAMES}(?:, {NAMES})*) -->$")
+LIKE_A_MARKER = re.compile(r"<!--\s*(results|gains|end)\s+of\b")
+BLOCKS = {"results": readme_block, "gains": gains_block}
 
 GRAPH = re.compile(r"(?<=^<!-- graph of stages -->\n).*?(?=^<!-- /graph of stages -->$)", re.DOTALL | re.MULTILINE)
 
@@ -23,35 +25,39 @@ def with_graph(readme: str, stages: Path) -> str:
     return GRAPH.sub(lambda found: f"\n{mermaid(stages)}\n\n", readme) if GRAPH.search(readme) else readme
 
 
-def render(readme: str, reports: Path) -> str:
-    """Return the README with every block replaced by the current results.
+def render(text: str, reports: Path, name: str = "README.md") -> str:
+    """Return a page with every block replaced by the current results.
 
     A block of study X is what is between the lines ``<!-- results of X -->`` and ``<!-- end of X
-    -->``; its results are those of ``reports``/X/results.csv.
+    -->``; its results are those of ``reports``/X/results.csv. ``gains`` instead of ``results``
+    shows what mixing adds. X may be several studies, as in ``a, b``, which share the block.
+
+    Args:
+        name: of the page, for errors.
 
     Raises:
         UserError: markers that are malformed, unpaired, nested or repeated; results that are
             missing.
     """
-    lines, study, studies = [], None, set()
-    for number, line in enumerate(readme.split("\n"), 1):
+    lines, study, seen = [], None, set()
+    for number, line in enumerate(text.split("\n"), 1):
         marker = MARKER.match(line)
         if LIKE_A_MARKER.search(line) and not marker:
-            allowed = "must be a line like <!-- results of small --> or <!-- end of small -->"
-            raise UserError(f"README.md:{number}: {line.strip()!r}: {allowed}")
-        if marker and marker[1] == "results":
-            if study or marker[2] in studies:
-                problem = f"{study} has no end before this line" if study else f"{marker[2]} has a block already"
-                raise UserError(f"README.md:{number}: {line!r}: {problem}; each study must have one pair of markers")
+            allowed = "must be a line like <!-- results of small -->, <!-- gains of small --> or <!-- end of small -->"
+            raise UserError(f"{name}:{number}: {line.strip()!r}: {allowed}")
+        if marker and marker[1] in BLOCKS:
+            if study or line in seen:
+                problem = f"{study} has no end before this line" if study else "this block is there already"
+                raise UserError(f"{name}:{number}: {line!r}: {problem}; each block must have one pair of markers")
             study = marker[2]
-            studies.add(study)
-            lines += [line, "", readme_block(read_csv(reports / study / "results.csv", COLUMNS))]
+            seen.add(line)
+            lines += [line, "", BLOCKS[marker[1]](read_studies(reports, study.split(", ")))]
         if marker and marker[1] == "end":
             if marker[2] != study:
-                raise UserError(f"README.md:{number}: {line!r}: must follow a line <!-- results of {marker[2]} -->")
+                raise UserError(f"{name}:{number}: {line!r}: must follow a line <!-- results of {marker[2]} -->")
             study = None
         if not study:
             lines.append(line)
     if study:
-        raise UserError(f"README.md: <!-- results of {study} --> has no line <!-- end of {study} --> after it")
+        raise UserError(f"{name}: the block of {study} has no line <!-- end of {study} --> after it")
     return "\n".join(lines)

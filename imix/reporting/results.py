@@ -125,6 +125,23 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     return found.fillna({"augmentation": ""})
 
 
+def read_studies(reports: Path, names: Sequence[str]) -> pd.DataFrame:
+    """Return the rows of several studies as those of one; each must have data sets of its own.
+
+    Raises:
+        UserError: results.csv of a study is missing or damaged, or a data set is in two of them.
+    """
+    tables: list[pd.DataFrame] = []
+    owners: dict[str, str] = {}
+    for name in names:
+        tables.append(read_csv(reports / name / "results.csv", COLUMNS))
+        for dataset in tables[-1].dataset.unique():
+            if dataset in owners:
+                raise UserError(f"{dataset} is in two studies, {owners[dataset]} and {name}; name one of them")
+            owners[dataset] = name
+    return pd.concat(tables, ignore_index=True)
+
+
 def _unreadable(path: Path, error: Exception) -> UserError:
     reason = "not there" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
     return UserError(f"{path}: cannot be read ({reason}); run `dvc repro` with the stage that writes it")

@@ -36,8 +36,10 @@ def cell_title(method: str, mix: str) -> str:
     return method_title(method) if mix == "none" else f"{method_title(method)} {mix_title(method, mix)}"
 
 
-def seeds_text(count: int) -> str:
-    """Return the number of seeds in words."""
+def seeds_text(count: int, most: int = 0) -> str:
+    """Return the number of seeds in words; a range if there is a larger number, ``most``."""
+    if most > count:
+        return f"n = {count} to {most} seeds"
     return f"n = {count} seed{'s' * (count != 1)}"
 
 

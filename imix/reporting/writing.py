@@ -63,4 +63,4 @@ def write_ablation(
     """
     write_bytes(folder / f"{asked.name}.csv", csv_bytes(table))
     write_bytes(folder / f"{asked.name}.md", ablations.page(asked, table).encode())
-    plots.write(ablations.plot(table, asked.axis, methods, curves), folder / f"{asked.name}.png")
+    plots.write(ablations.plot(table, asked, methods, curves), folder / f"{asked.name}.png")

@@ -75,7 +75,7 @@ def _cell(params: Params, cell: Cell) -> Block:
 def _asked(params: Params, name: str) -> Block:
     """Return what an ablation's report needs to know of it."""
     ablation = params.asked(name)
-    own = ablation.model_dump(include={"question", "axis", "augmentation", "methods", "mixes"})
+    own = ablation.model_dump(include={"question", "axis", "published", "augmentation", "methods", "mixes"})
     ran = {"datasets": ablation_datasets(params, name), "seeds": (params.ablations.seeds or params.grid.seeds)}
     return {"name": name, **own, "values": list(ablation.values), **ran}
 

@@ -55,6 +55,7 @@ class Ablation(Strict):
     methods: Annotated[list[Name], Field(min_length=1)] | None = None
     mixes: Annotated[list[Mix], Field(min_length=1)] = ["none", "imix"]
     axis: Literal["parameters", "rows", "epochs", "alpha"] | None = None  # the number that differs, if one does
+    published: bool = False  # whether the paper's results are shown at the size of its encoder
     # changes to a cell by name; "x0.5" multiplies a number, or all numbers of a list
     values: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
 
@@ -62,6 +63,8 @@ class Ablation(Strict):
     def _no_duplicates(self) -> "Ablation":
         for key in ("datasets", "augmentation", "methods", "mixes"):
             once(key, getattr(self, key) or [])
+        if self.published and self.axis != "parameters":
+            raise ValueError(f"published goes with axis: parameters alone, not with {self.axis}")
         return self
 
 
