@@ -11,10 +11,14 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imix import arithmetic
 from imix.errors import Once, Options, UserError, exit_cleanly
 from imix.schema import NAME
+
+if TYPE_CHECKING:
+    from imix.settings.study import Grid
 
 exit_cleanly(arithmetic.choose)  # before a stage imports torch or NumPy
 
@@ -41,6 +45,20 @@ def arguments(description: str | None, *names: str, optional: Sequence[str] = ()
         if name in CHOICES and value not in CHOICES[name]:
             raise UserError(f"--{name} = {value!r}: must be one of {', '.join(CHOICES[name])}")
     return args
+
+
+def grid_of(study: str) -> "Grid":
+    """Return the current grid, whose name ``study`` must be: reports go to the study's folder.
+
+    Raises:
+        UserError: another name, or no settings.
+    """
+    from imix.schema import entry
+    from imix.settings import files
+    from imix.settings.study import Grid
+
+    grid = Grid.model_validate(files.read("grid")["settings"])
+    return entry({grid.name: grid}, study, "--study: grid.name")
 
 
 def announce(label: str, does: str, *writes: Path) -> None:

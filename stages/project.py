@@ -12,15 +12,13 @@ from imix import dataset, domains, features, paths, running, runtime
 from imix.errors import exit_cleanly
 from imix.reporting import illustrations, plots, projections
 from imix.settings import files
-from imix.settings.study import Grid
-from stages import REPORTS, announce, arguments
+from stages import REPORTS, announce, arguments, grid_of
 
 
 def main() -> None:
     """Show one data set."""
     args = arguments(__doc__, "study", "dataset")
-    name = args.dataset
-    grid, asked = Grid.model_validate(files.read("grid")["settings"]), files.read("projection")["settings"]
+    name, grid, asked = args.dataset, grid_of(args.study), files.read("projection")["settings"]
     target, seed = REPORTS / args.study / "projections" / f"{name}.png", grid.seeds[0]
     shown, label = paths.shown(name), f"project {name}"
     announce(label, "rows, views, mixtures, and t-SNE of test features", target, shown)

@@ -3,10 +3,8 @@
 from imix import paths, store
 from imix.errors import exit_cleanly
 from imix.reporting import ablations, cost, html, results, writing
-from imix.schema import entry
 from imix.settings import files
-from imix.settings.study import Grid
-from stages import REPORTS, announce, arguments
+from stages import REPORTS, announce, arguments, grid_of
 
 FILES = results.Files(
     metrics=lambda cell, seed: paths.metrics(paths.Cell(*cell)) / f"{seed}.json",
@@ -31,8 +29,8 @@ def ablated() -> list[html.Ablated]:
 
 def main() -> None:
     """Report on the current grid."""
-    name, grid = arguments(__doc__, "study").study, Grid.model_validate(files.read("grid")["settings"])
-    entry({grid.name: grid}, name, "--study: grid.name")
+    name = arguments(__doc__, "study").study
+    grid = grid_of(name)
     folder = REPORTS / name
     announce(f"report {name}", "page, tables and plots", folder)
     study = results.collect(grid, FILES, files.read("transfer")["settings"]["pairs"])

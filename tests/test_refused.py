@@ -743,9 +743,10 @@ COMMANDS = [
     ("report", "", "required: --study"),
     ("report", "--study ../x", "--study = '../x': must be a name"),
     ("report", "--study embedded", "data/settings/grid.json: is not there"),
-    ("report_ablation", "--ablation mixing", "data/settings/ablations/mixing/asked.json: is not there"),
+    ("report_ablation", "--ablation mixing", "required: --study"),
+    ("report_ablation", "--study embedded --ablation mixing", "data/settings/grid.json: is not there"),
     ("project", "--dataset", "argument --dataset: expected one argument"),
-    ("project", "--dataset mnist", "data/settings/grid.json: is not there"),
+    ("project", "--study embedded --dataset mnist", "data/settings/grid.json: is not there"),
 ]
 
 
