@@ -1,4 +1,4 @@
-"""Choose the recipes of the default study by a rule that knows no test row: ``python -m benchmarks.recipes mnist``.
+"""Choose the recipes of a study by a rule that knows no test row: ``python -m benchmarks.recipes mnist``.
 
 Every candidate trains plain and with i-Mix, augmented and clean, from a seed that the study does not use. Its
 score is the kNN accuracy on validation rows after the last epoch, averaged over those trainings: one choice for
@@ -9,7 +9,8 @@ plain and i-Mix, augmented and clean. In this order:
 3. epochs, twice as many as long as that adds a point to the mean over methods;
 4. for the baseline with labels, batch size and learning rate, at that width and for those epochs.
 
-The largest width and the most epochs are what a study of 216 trainings on two cores has time for.
+The largest width and the most epochs are what a study of 216 trainings on two cores has time for. Of real data, batch
+size, width and epochs are fixed, and candidates train for a quarter of the epochs.
 
 Writes one row per training to <out>/<dataset>.csv and prints what it chooses; docs/recipes.md has the outcome.
 Needs data/<dataset>/tensors, as ``dvc repro preprocess`` makes it.
@@ -21,7 +22,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -35,9 +36,24 @@ SEEDS = (1000,)
 METHODS = ("npair", "moco", "byol")
 SUPERVISED = "supervised"
 MIXES = {SUPERVISED: ("none",)}  # of other methods, both
-BATCHES, RATES, EMAS = [32, 64], [0.25, 1.0], [0.9, 0.99]  # ema: of methods that have one
-WIDTHS = {"mnist": [8], "diamonds": [0.03125, 0.0625], "spoken": [8]}
-EPOCHS = {"mnist": [5, 10], "diamonds": [10, 20], "spoken": [3]}  # the first: of steps 1 and 2
+RATES, EMAS = [0.25, 1.0], [0.9, 0.99]  # ema: of methods that have one
+
+
+class Search(NamedTuple):
+    """What is tried on a data set; the first width and the first epochs are those of steps 1 and 2."""
+
+    batches: list[int]
+    widths: list[float]
+    epochs: list[int]
+
+
+SEARCHES = {
+    "mnist": Search([32, 64], [8], [5, 10]),
+    "diamonds": Search([32, 64], [0.03125, 0.0625], [10, 20]),
+    "spoken": Search([32, 64], [8], [3]),
+    "cifar10_small": Search([128], [16], [10]),
+    "speech_commands_small": Search([128], [16], [10]),
+}
 
 
 def settings(dataset: str, method: str, change: dict[str, Any], augmentation: str, mix: str) -> dict[str, Any]:
@@ -97,7 +113,7 @@ def best(dataset: str, methods: Sequence[str], width: float, epochs: int, out: P
     found = []
     for method in methods:
         emas = [{"ema": ema} for ema in EMAS] if method in ("moco", "byol") else [{}]
-        for batch, rate, ema in itertools.product(BATCHES, RATES, emas):
+        for batch, rate, ema in itertools.product(SEARCHES[dataset].batches, RATES, emas):
             change = {"width": width, "epochs": epochs, "batch_size": batch, "learning_rate": rate} | ema
             found.append((method, change))
     table, keys = run(dataset, found, out), ["batch_size", "learning_rate", "ema"]
@@ -127,14 +143,15 @@ def doubled(dataset: str, chosen: Chosen, key: str, values: list[Any], out: Path
 def main() -> None:
     """Search the recipe of one data set."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("dataset", choices=sorted(WIDTHS))
+    parser.add_argument("dataset", choices=sorted(SEARCHES))
     parser.add_argument("--out", type=Path, default=Path("recipes"))
     args = parser.parse_args()
     dataset, out = args.dataset, args.out
-    chosen, table = best(dataset, METHODS, WIDTHS[dataset][0], EPOCHS[dataset][0], out)
-    width, wider = doubled(dataset, chosen, "width", WIDTHS[dataset], out)
+    search = SEARCHES[dataset]
+    chosen, table = best(dataset, METHODS, search.widths[0], search.epochs[0], out)
+    width, wider = doubled(dataset, chosen, "width", search.widths, out)
     chosen = {method: change | {"width": width} for method, change in chosen.items()}
-    epochs, longer = doubled(dataset, chosen, "epochs", EPOCHS[dataset], out)
+    epochs, longer = doubled(dataset, chosen, "epochs", search.epochs, out)
     with_labels, last = best(dataset, [SUPERVISED], width, epochs, out)
     pd.concat([table, *wider, *longer, last]).drop_duplicates().to_csv(out / f"{dataset}.csv", index=False)
     print(f"{dataset}: epochs {epochs}, width {width}; {chosen | with_labels}")

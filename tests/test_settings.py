@@ -67,7 +67,7 @@ ablation:
       fifth: {fraction: 0.2}
       half: {fraction: 0.5}
       unchanged: {}
-      fifth_steps: {fraction: 0.2, epochs: x5, warmup_epochs: x5, milestones: x5}
+      fifth_equal_steps: {fraction: 0.2, epochs: x5, warmup_epochs: x5, milestones: x5}
   training_length: {question: Longer?, values: {unchanged: {}, quadruple: {epochs: x4, milestones: x4}}}
   augmentation:
     question: Without views?
@@ -284,8 +284,8 @@ def test_an_ablation_changes_what_it_says_and_nothing_else():
     assert found["double", "none"].model_copy(update={"encoder": plain.encoder}) == plain
     digits = {value: settings for _, value, settings in merging.variants(params, "data_size", "mnist")}
     for name in ("epochs", "warmup_epochs"):
-        assert getattr(digits["fifth_steps"], name) == 5 * getattr(digits["fifth"], name)
-    assert digits["fifth_steps"].fraction == 0.2
+        assert getattr(digits["fifth_equal_steps"], name) == 5 * getattr(digits["fifth"], name)
+    assert digits["fifth_equal_steps"].fraction == 0.2
     longer = {value: settings for _, value, settings in merging.variants(params, "training_length", "speech_commands")}
     assert (longer["unchanged"].milestones, longer["quadruple"].milestones) == ([300, 400], [1200, 1600])
     found = {value: s for cell, value, s in merging.variants(params, "augmentation", "diamonds") if cell.mix == "imix"}

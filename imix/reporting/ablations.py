@@ -284,7 +284,7 @@ def _draw(panels: Sequence[Axes], panel: "Panel", title: str) -> None:
 class Panel:
     """Draws metrics of one data set and augmentation over the axis (logarithmic) or the values.
 
-    Over an axis, a value's name may end on the curve that it is part of, as in ``half_epochs``.
+    Over an axis, a value's name may end on the curve that it is part of, as in ``half_equal_steps``.
     ``reference`` has the paper's results where they are shown; their place is ``end``.
     """
 
@@ -341,7 +341,7 @@ class Panel:
 
     def title(self, method: str, mix: str, curve: str) -> str:
         """Return the name of a line."""
-        return cell_title(method, mix) + (f", fixed {curve}" if curve else "")
+        return cell_title(method, mix) + (f", {curve.replace('_', ' ')}" if curve else "")
 
     def on(self, curve: str) -> list[str]:
         """Return the values on a curve, in their places' order; the unchanged one is on all."""

@@ -180,7 +180,7 @@ def _ablations(ablated: Iterable[Ablated], methods: Sequence[str]) -> list[dict[
         shared = charts.keys(ablations.columns(table), [*methods, *table["method"].unique()])
         drawn = charts.ablation_charts(asked, table, methods, curves)
         second = {value.partition("_")[2] for value in asked.values if asked.axis} - {""}
-        note = BARS + "".join(f" Paler: at a fixed number of {curve}." for curve in sorted(second))
+        note = BARS + "".join(f" Paler: {curve.replace('_', ' ')}." for curve in sorted(second))
         parts.append(_part(title=title, text=asked.question, legend=shared, charts=drawn, note=note))
         for (dataset, augmentation), chosen in ablations.split(table).items():
             where = f"{dataset}, {augmentation}, {seeds_text(chosen['seed'].nunique())}"

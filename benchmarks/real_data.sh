@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Runs a study of docs/evidence.md on real rows and writes reports/STUDY:
+#
+#     benchmarks/real_data.sh STUDY [-S KEY=VALUE ...]
+#
+# The archives come from their official addresses, or from the folder or address in IMIX_DATA_MIRROR. It changes
+# params.yaml, as `dvc exp run -S` does; a killed study continues when it is run again.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+study=${1:?the name of a study}
+shift
+case $study in
+covtype) # EMA as published; the control masks plain and i-Mix alike
+  changes=(
+    'grid.datasets=[covtype_small]' recipe.covtype_small.ema=0.999
+    'ablations.run=[masking]' 'ablations.methods=[npair,moco,byol]'
+    'ablation.masking.datasets=[covtype_small]' '~ablation.masking.values.weak'
+  )
+  ;;
+covtype_ladder) # wider and longer, towards the paper's encoder (width 1) and its 500 epochs
+  changes=(
+    'grid.datasets=[covtype_small]' recipe.covtype_small.ema=0.999 'grid.seeds=[0,1]' 'grid.augmentation=[augmented]'
+    'ablations.run=[ladder]' 'ablations.datasets=[covtype_small]' 'ablations.augmentation=[augmented]'
+    'ablations.methods=[npair,moco,byol]'
+    '++ablation.ladder.question="Do accuracy and gain approach the published ones?"'
+    ++ablation.ladder.axis=parameters ++ablation.ladder.published=true
+    '++ablation.ladder.values.sixteenth_100_epochs={}'
+    '++ablation.ladder.values.eighth_100_epochs={encoder:{width:x2}}'
+    '++ablation.ladder.values.sixteenth_500_epochs={epochs:x5,knn_every:x5}'
+  )
+  ;;
+*)
+  echo "benchmarks/real_data.sh: no study $study; must be covtype or covtype_ladder" >&2
+  exit 1
+  ;;
+esac
+options=()
+for change in "grid.name=$study" "${changes[@]}"; do
+  options+=(-S "$change")
+done
+dvc exp run "${options[@]}" "$@"
