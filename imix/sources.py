@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from imix import archives, plugins
 from imix.archives import Checksum
 from imix.errors import UserError
-from imix.files import replacing, sha256, write_bytes, write_json
+from imix.files import replacing, sha256, write_json
 from imix.schema import Count, ProperFraction, Seed, Strict
 
 SPLITS = ("train", "validation", "test")
@@ -304,11 +304,6 @@ def packaged(package: Package) -> bytes:
     if package.member and found != package.sha256:
         raise UserError(f"{source}: SHA-256 is {found}, must be {package.sha256}")
     return content
-
-
-def fetch_from_package(package: str, extra: str, member: str, sha256: str, target: Path) -> None:
-    """Copy a file that an installed package carries; errors are those of `packaged`."""
-    write_bytes(target, packaged(Package(package, extra, member, sha256)))
 
 
 def look(module: ModuleType, source: Any) -> str:

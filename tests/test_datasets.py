@@ -15,7 +15,7 @@ from imix.dataset import load, nested_rows, random_rows
 from imix.datasets import cifar10, cifar100, covtype, diamonds, mnist, speech_commands, spoken
 from imix.errors import UserError
 from imix.schema import validated
-from imix.sources import SPLITS, Form, Splits, check_checksums, fetch_from_package, stratified, write_checksums
+from imix.sources import SPLITS, Form, Package, Splits, check_checksums, packaged, stratified, write_checksums
 from imix.sources import save as save_splits
 
 CPU = torch.device("cpu")
@@ -472,12 +472,11 @@ def test_altered_tensors_are_refused(tmp_path):
         load(tmp_path, CPU)
 
 
-def test_packages_are_checked(tmp_path):
+def test_packages_are_checked():
     with pytest.raises(UserError, match=r"not-there: not installed.*imix\[embedded\]"):
-        fetch_from_package("not-there", "embedded", "x", "0", tmp_path / "x")
+        packaged(Package("not-there", "embedded", "x", "0"))
     with pytest.raises(UserError, match=r"SHA-256 is .* must be 0"):
-        fetch_from_package("mlxtend", "embedded", "mlxtend/__init__.py", "0", tmp_path / "x")
-    assert not list(tmp_path.iterdir())
+        packaged(Package("mlxtend", "embedded", "mlxtend/__init__.py", "0"))
     assert sources.look(spoken, None) == "will be made by the installed package espeakng-loader"
     assert sources.look(mnist, None) == "will be copied from the installed package mlxtend"
 

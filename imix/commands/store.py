@@ -1,8 +1,8 @@
 """List the trainings and evaluations that are kept, with their sizes and when each was used last.
 
-They are in `.imix`, or in the folder IMIX_STORE. When it grows beyond IMIX_STORE_GB (10), those that
-were not used for the longest time are removed. A training that is removed is done again when a stage
-needs it.
+The store is the folder `.imix`, or the one that IMIX_STORE names. If it is larger than IMIX_STORE_GB
+(default 10), the entries whose last use is longest ago are removed. A stage that needs a removed
+training trains it again.
 """
 
 import argparse

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from imix.errors import UserError
+from imix.files import write_bytes
 from imix.schema import Strict
 from imix.sources import (
     DrawnRows,
@@ -19,7 +20,7 @@ from imix.sources import (
     carve,
     column_statistics,
     drawn_form,
-    fetch_from_package,
+    packaged,
     training_rows,
 )
 
@@ -66,7 +67,7 @@ def fetch(source: Source, folder: Path) -> None:
     Raises:
         UserError: the package is not installed, or carries another file.
     """
-    fetch_from_package(*PACKAGE, folder / FILE)
+    write_bytes(folder / FILE, packaged(PACKAGE))
 
 
 def read(source: Source, rows: Rows, folder: Path) -> Splits:

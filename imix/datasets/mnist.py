@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from imix.errors import UserError
+from imix.files import write_bytes
 from imix.schema import Strict, Within
-from imix.sources import DrawnRows, Form, Package, Splits, carve, drawn_form, fetch_from_package, training_rows
+from imix.sources import DrawnRows, Form, Package, Splits, carve, drawn_form, packaged, training_rows
 
 KIND = "image"
 CLASSES = [str(digit) for digit in range(10)]
@@ -61,7 +62,7 @@ def fetch(source: Source, folder: Path) -> None:
     Raises:
         UserError: the package is not installed, or carries another file.
     """
-    fetch_from_package(*PACKAGE, folder / FILE)
+    write_bytes(folder / FILE, packaged(PACKAGE))
 
 
 def read(source: Source, rows: Rows, folder: Path) -> Splits:

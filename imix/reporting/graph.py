@@ -9,9 +9,9 @@ from imix.settings import text
 
 
 def edges(stages: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return pairs of stages, the second of which uses an output of the first, without shortcuts.
+    """Return the edges of the graph: pairs (stage, stage that uses one of its outputs).
 
-    An edge is left out where a longer way leads along other edges.
+    An edge is left out if a path of other edges connects the two.
     """
     outs = {name: [_parts(out) for out in _paths(stage.get("outs", []))] for name, stage in stages.items()}
     direct = {
