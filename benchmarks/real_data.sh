@@ -30,7 +30,7 @@ covtype_ladder) # wider and longer, towards the paper's encoder (width 1) and it
   )
   ;;
 *)
-  echo "benchmarks/real_data.sh: no study $study; must be covtype or covtype_ladder" >&2
+  echo "benchmarks/real_data.sh: no study $study; must be one of covtype, covtype_ladder" >&2
   exit 1
   ;;
 esac
