@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from imix import paths
-from imix.reporting import parameters, readme, results, tables
+from imix.reporting import parameters, readme, results, statistics, tables
 from imix.settings import loading, resolved
 from tests.conftest import ROOT
 
@@ -40,6 +40,14 @@ def test_the_readme_shows_the_reports():
     assert "<!-- results of " in committed
     new = readme.with_graph(readme.render(committed, ROOT / "reports"), ROOT / "dvc.yaml")
     assert new == committed and "```mermaid" in new, "run `imix readme`"
+    found = statistics.gains(results.read_studies(ROOT / "reports", ["covtype"]))
+    counts = statistics.decided(statistics.counted(found))
+    assert ("CovType rows](docs/evidence.md) all six comparisons gain" in committed) == (counts == (6, 0))
+
+
+def test_the_evidence_shows_the_reports():
+    text = (ROOT / "docs/evidence.md").read_text(encoding="utf-8")
+    assert readme.render(text, ROOT / "reports", "docs/evidence.md") == text, "run `imix readme`"
 
 
 def test_pages_are_those_of_their_rows():

@@ -157,10 +157,15 @@ def _key(gain: Gain) -> tuple[str, str, str, str]:
 
 
 def group_table(results: pd.DataFrame) -> Table:
-    """Return the mean gain of i-Mix over groups of comparisons; "" if there is nothing to compare."""
+    """Return the mean gain of i-Mix over groups of comparisons; "" if there is nothing to compare.
+
+    A group is left out if it has a single comparison, which is in the table of gains, or all.
+    """
     rows = []
-    datasets = layout(results).datasets
-    for (augmentation, name), found in groups(gains(results)).items():
+    datasets, by_group = layout(results).datasets, groups(gains(results))
+    for (augmentation, name), found in by_group.items():
+        if name != "all" and len(found) in (1, len(by_group[augmentation, "all"])):
+            continue
         title = name if name in ("all", *datasets) else method_title(name)
         mean, up = over_cells(found), decided(found)
         rows.append([title, augmentation, f"{mean.mean:+.1f}", interval(mean), str(len(found)), f"{up[0]}", f"{up[1]}"])

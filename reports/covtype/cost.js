@@ -1,0 +1,1 @@
+window.imixCost = {"covtype_small": {"trainings": 84, "known": 84, "seconds": {"total": 7161.8, "mean": 85.26}, "machines": {"x86_64, Intel(R) Xeon(R) Processor, 1 thread": 84}, "torch": {"2.14.1+cu130": 84}, "commits": {"284c7f8ffb0a51dda69a2fb01e1390b3a1576d1e": 84}, "started": {"first": "2026-11-26T10:44:39+00:00", "last": "2026-11-26T11:51:13+00:00"}}};
