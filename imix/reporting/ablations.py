@@ -255,7 +255,7 @@ def plot(table: pd.DataFrame, asked: Asked, methods: Sequence[str] = (), curves:
         panel = Panel(tables[dataset, augmentation], asked, palette)
         _draw(panels, panel, titled(dataset, augmentation, augmentations))
     legend = grid[0, 0].get_legend_handles_labels()
-    figure.legend(*legend, loc="outside lower center", fontsize=8, ncols=4)
+    figure.legend(*legend, loc="outside lower center", fontsize=8, ncols=2 * max(1, len(datasets)))
     return figure
 
 
@@ -315,7 +315,7 @@ class Panel:
                 color=self.palette[method],
                 linestyle=LINES[mix] if self.axis else "none",
                 marker=MARKERS[mix],
-                alpha=0.5 if curve else 1,
+                alpha=1 if curve == self.curves[0] else 0.5,
                 capsize=3,
                 label=self.title(method, mix, curve),
             )
@@ -326,18 +326,13 @@ class Panel:
         return self.reference[method, mix][0] - gain * self.reference[method, "none"][0]
 
     def draw_published(self, panel: Axes, cells: Sequence[Column], gain: bool) -> None:
-        """Draw the paper's results, if they are shown, as open markers at the end of the axis."""
+        """Draw the paper's results, if they are shown, as large open markers at the end of the axis."""
+        style: dict[str, Any] = {"markersize": 10, "markerfacecolor": "none", "linestyle": "none"}
         for method, mix in cells if self.reference else ():
-            panel.plot(
-                [self.end],
-                [self.published_value(method, mix, gain)],
-                color=self.palette[method],
-                marker=MARKERS[mix],
-                markersize=10,
-                markerfacecolor="none",
-                linestyle="none",
-                label=f"{cell_title(method, mix)}, published",
-            )
+            value = self.published_value(method, mix, gain)
+            panel.plot([self.end], [value], color=self.palette[method], marker=MARKERS[mix], **style)
+        if self.reference:
+            panel.plot([], [], color="0.4", marker="o", label="published", **style)
 
     def title(self, method: str, mix: str, curve: str) -> str:
         """Return the name of a line."""

@@ -266,7 +266,7 @@ def _ablation_chart(
         for value in panel.on(curve):
             name = panel.title(method, mix, curve)
             row = {**_line(method, mix), "cell": name, "value": value, "place": panel.places[value]}
-            row["paler"] = bool(curve)  # the second curve of a method and mix
+            row["paler"] = curve != panel.curves[0]  # a second curve of a method and mix
             rows.append(row | _bounds(measured(method, mix, value)))
     theirs = [
         {**_line(*cell), "value": "published", "place": panel.end, "mean": round(panel.published_value(*cell, zero), 1)}
