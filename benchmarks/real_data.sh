@@ -17,7 +17,7 @@ covtype) # EMA as published; the control masks plain and i-Mix alike
     'ablation.masking.datasets=[covtype_small]' '~ablation.masking.values.weak'
   )
   ;;
-covtype_ladder) # wider and longer, towards the paper's encoder (width 1) and its 500 epochs
+covtype_ladder) # a wider encoder, towards the paper's (width 1)
   changes=(
     'grid.datasets=[covtype_small]' recipe.covtype_small.ema=0.999 'grid.seeds=[0,1]' 'grid.augmentation=[augmented]'
     'ablations.run=[ladder]' 'ablations.datasets=[covtype_small]' 'ablations.augmentation=[augmented]'
@@ -26,7 +26,6 @@ covtype_ladder) # wider and longer, towards the paper's encoder (width 1) and it
     ++ablation.ladder.axis=parameters ++ablation.ladder.published=true
     '++ablation.ladder.values.sixteenth_100_epochs={}'
     '++ablation.ladder.values.eighth_100_epochs={encoder:{width:x2}}'
-    '++ablation.ladder.values.sixteenth_500_epochs={epochs:x5,knn_every:x5}'
   )
   ;;
 *)

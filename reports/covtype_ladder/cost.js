@@ -1,0 +1,1 @@
+window.imixCost = {"covtype_small": {"trainings": 14, "known": 14, "seconds": {"total": 1181.6, "mean": 84.4}, "machines": {"x86_64, Intel(R) Xeon(R) Processor, 1 thread": 14}, "torch": {"2.14.1+cu130": 14}, "commits": {"284c7f8ffb0a51dda69a2fb01e1390b3a1576d1e": 14}, "started": {"first": "2026-11-26T10:44:39+00:00", "last": "2026-11-26T11:48:08+00:00"}}};
