@@ -526,6 +526,11 @@ WRONG = [
     ("data/metrics", SMALL["data"]["mnist"], "data.metrics: the name is used for other files; take another name"),
     ("data/asked", SMALL["data"]["mnist"], "data.asked: the name is used for other files; take another name"),
     ("ablation/..", ABLATION, "ablation...: unknown key; must be a name"),
+    (
+        "ablation/mixing/published",
+        True,
+        "ablation.mixing: published goes with axis: parameters alone, not with alpha",
+    ),
     # repeated, or none
     ("grid/seeds", [0, 1, 0], "seeds [0, 1, 0] repeats a value; give each once"),
     ("grid/datasets", ["mnist", "mnist"], "datasets ['mnist', 'mnist'] repeats a value"),

@@ -675,6 +675,8 @@ def test_an_ablation_may_show_the_published_results_at_the_end_of_its_axis(tmp_p
     assert ends[0] == [[63_356_480, 68.5], [63_356_480, 72.1]] and ends[1] == [pytest.approx([63_356_480, 3.6])]
     accuracy, gain = charts.ablation_charts(wanted, table, ["npair"], pd.DataFrame())
     assert "N-pair + i-Mix published 72.1" in accuracy.label and "N-pair + i-Mix published 3.6" in gain.label
+    assert ablations.PUBLISHED in ablations.page(wanted, table)
+    assert ablations.PUBLISHED not in ablations.page(asked(), table)
     clean = table.assign(augmentation="clean")  # no published number
     hidden = [
         ablations.accuracy_table(clean, wanted),

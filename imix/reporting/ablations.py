@@ -19,6 +19,10 @@ from imix.reporting.tables import Table, interval, plus_minus, torch_note
 from imix.reporting.titles import cell_title, seeds_text, trained_with
 
 NOWHERE = "none of its data sets is in the grid"
+PUBLISHED = """\
+`published` is Table 1 of the paper, at the size of its encoder. It trained for longer, and the probe's
+rate was chosen on test rows.
+"""
 UNCHANGED = "unchanged"  # the value of cells with the settings of the grid
 Row = tuple[str, str]  # data set and augmentation: what a table and a column of the plot are about
 Column = tuple[str, str]  # method and mix
@@ -370,6 +374,7 @@ def page(asked: Asked, table: pd.DataFrame) -> str:
         "standard deviation; the probe's rate is chosen on validation rows. Gains and changes are paired by\n"
         "seed, with 95 % intervals (Student's t).\n"
     ]
+    parts += [PUBLISHED] * asked.published
     if table.empty:
         return "\n".join([*parts, f"{NOWHERE}.\n"])
     for (dataset, augmentation), chosen in split(table).items():

@@ -17,8 +17,8 @@ TABLE_1: dict[str, dict[tuple[str, str], tuple[float, float]]] = {
     }.items()
 }
 
+# Parameters of the paper's encoders, as this project builds them
 PARAMETERS = {"cifar10": 23_500_352, "cifar100": 23_500_352, "speech_commands": 23_499_200, "covtype": 63_356_480}
-"""Parameters of the paper's encoders, as this project builds them."""
 
 
 def published(dataset: str, augmentation: str, metric: str) -> tuple[str, dict[tuple[str, str], tuple[float, float]]]:
