@@ -50,10 +50,18 @@ def run(label: str, tasks: Sequence[Task], preload: Sequence[str]) -> None:
         Stopped: a signal came, and everything that ran has saved.
     """
     with noted_signals() as signals, Display(label, len(tasks)) as display:
-        _serve(preload)
-        _Pool(tasks, display, signals).run(min(_workers(), len(tasks)))
+        try:
+            _serve(preload)
+            _Pool(tasks, display, signals).run(min(_workers(), len(tasks)))
+        except _NotStartedError:
+            if not signals:  # else it came to what starts workers, too
+                raise
     if signals:
         raise Stopped(signals[0], f"{label}: stopped; run it again to continue")
+
+
+class _NotStartedError(UserError):
+    """No worker can be started."""
 
 
 def _serve(preload: Sequence[str]) -> None:
@@ -76,7 +84,7 @@ def _started(name: str, target: Callable[..., None], *args: Any) -> BaseProcess:
     """Start a worker.
 
     Raises:
-        UserError: the process that workers are forked from has died.
+        _NotStartedError: the process that workers are forked from has died.
     """
     context: Any = multiprocessing.get_context("forkserver" if SERVED else "spawn")
     # daemon: a parent that ends early asks its workers to end, and does not wait for their work
@@ -84,7 +92,7 @@ def _started(name: str, target: Callable[..., None], *args: Any) -> BaseProcess:
     try:
         process.start()
     except (EOFError, ConnectionError):
-        raise UserError(
+        raise _NotStartedError(
             f"{name}: no worker can be started, perhaps for want of memory: set fewer IMIX_WORKERS, and run it again "
             "to continue"
         ) from None
@@ -99,7 +107,7 @@ def _workers() -> int:
     try:
         answer = ours.recv()
     except EOFError:
-        raise RuntimeError("a worker process cannot be started") from None
+        raise _NotStartedError("a worker process cannot be started; see above") from None
     finally:
         process.join()
         ours.close()

@@ -134,6 +134,13 @@ def test_workers_that_cannot_be_started_are_one_line(tmp_path, monkeypatch, fres
         running.run("stage", [task("a", "nap", tmp_path, "a", 0)], ["dies"])
 
 
+def test_a_signal_to_all_while_workers_start_is_no_failure(tmp_path, monkeypatch, fresh_workers):
+    (tmp_path / "dies.py").write_text("import os, signal\nos.kill(os.getppid(), signal.SIGTERM)\nos._exit(3)\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    with pytest.raises(Stopped, match="stage: stopped; run it again to continue"):
+        running.run("stage", [task("a", "nap", tmp_path, "a", 0)], ["dies"])
+
+
 @pytest.mark.parametrize("variable", ["IMIX_WORKERS", "IMIX_THREADS", "OMP_NUM_THREADS"])
 def test_numbers_of_workers_and_threads_are_honoured_and_nonsense_refused(variable, monkeypatch):
     asks = runtime.workers if variable == "IMIX_WORKERS" else runtime.threads
