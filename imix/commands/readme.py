@@ -6,33 +6,33 @@ from pathlib import Path
 from imix.errors import UserError
 from imix.files import write_bytes
 
-README = Path("README.md")
-EVIDENCE = Path("docs/evidence.md")
-PARAMETERS = Path("docs/parameters.md")
-
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add no options."""
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write what would change.
+    """Write what would change of the pages that are there.
 
     Raises:
-        UserError: a README.md that cannot be read, malformed markers, or missing results.
+        UserError: no README.md, a page that cannot be read, malformed markers, or missing results.
     """
-    from imix.reporting import readme
+    from imix.reporting import parameters, readme
+    from imix.settings.merging import PARAMS
 
-    old = _read(README)
-    _write(README, old, readme.with_graph(readme.render(old, Path("reports")), Path("dvc.yaml")))
-    if EVIDENCE.exists():
-        old = _read(EVIDENCE)
-        _write(EVIDENCE, old, readme.render(old, Path("reports"), str(EVIDENCE)))
-    if PARAMETERS.exists():
-        from imix.reporting import parameters
-        from imix.settings.merging import PARAMS
-
-        _write(PARAMETERS, _read(PARAMETERS), parameters.markdown(PARAMS))
+    reports = Path("reports")
+    pages = {
+        Path("README.md"): lambda old: readme.with_graph(readme.render(old, reports), Path("dvc.yaml")),
+        Path("docs/evidence.md"): lambda old: readme.render(old, reports, "docs/evidence.md"),
+        Path("docs/parameters.md"): lambda _: parameters.markdown(PARAMS),
+    }
+    for path, render in pages.items():
+        if path.exists() or path.name == "README.md":
+            old = _read(path)
+            new = render(old)
+            if new != old:
+                write_bytes(path, new.encode())
+            print(f"{path}: {'written' if new != old else 'up to date'}")
 
 
 def _read(path: Path) -> str:
@@ -40,9 +40,3 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
-
-
-def _write(path: Path, old: str, new: str) -> None:
-    if new != old:
-        write_bytes(path, new.encode())
-    print(f"{path}: {'written' if new != old else 'up to date'}")

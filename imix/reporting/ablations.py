@@ -209,6 +209,33 @@ def answer(table: pd.DataFrame) -> str:
     return "\n\n".join(filter(None, [" ".join(parts), sentence(table)]))
 
 
+class Theirs(NamedTuple):
+    """The paper's results for the cells of an ablation.
+
+    ``row`` has mean and standard deviation of the accuracy by method and mix, ``parameters`` the
+    size of the encoder.
+    """
+
+    row: Mapping[Column, tuple[float, float]]
+    parameters: int
+
+    def value(self, method: str, mix: str, gain: bool) -> float:
+        """Return the accuracy in %, or the points that a mix added to it."""
+        return self.row[method, mix][0] - gain * self.row[method, "none"][0]
+
+
+def beside(table: pd.DataFrame, asked: Asked) -> Theirs | None:
+    """Return what the paper has for the cells of one data set and augmentation, if it is asked for."""
+    name, row = published(table["dataset"].iloc[0], table["augmentation"].iloc[0], "linear_accuracy")
+    known = asked.published and set(columns(table)) <= set(row)
+    return Theirs(row, PARAMETERS[name]) if known else None
+
+
+def curves_of(values: Sequence[str], axis: str | None) -> list[str]:
+    """Return the curves over an axis: the ends of values' names, as in ``half_equal_steps``, in order."""
+    return sorted({value.partition("_")[2] for value in values}) if axis else [""]
+
+
 def accuracy_table(table: pd.DataFrame, asked: Asked) -> Table:
     """Return a table: values down, methods and mixes across, then gains over plain training.
 
@@ -222,11 +249,10 @@ def accuracy_table(table: pd.DataFrame, asked: Asked) -> Table:
         number = [f"{chosen[axis].mean():,.10g}"] if axis else []
         cells = [plus_minus(spread(by_seed(table, *column, value))) for column in columns(table)]
         rows.append([f"`{value}`", *number, *cells, *(signed(gain(table, *column, value)) for column in gains)])
-    panel = Panel(table, asked, {})
-    if panel.reference:
-        cells = ["{:.1f} ± {:.1f}".format(*panel.reference[column]) for column in columns(table)]
-        theirs = [f"{panel.published_value(*column, gain=True):+.1f}" for column in gains]
-        rows.append(["published", f"{panel.end:,}", *cells, *theirs])
+    if theirs := beside(table, asked):
+        cells = ["{:.1f} ± {:.1f}".format(*theirs.row[column]) for column in columns(table)]
+        added = [f"{theirs.value(*column, gain=True):+.1f}" for column in gains]
+        rows.append(["published", f"{theirs.parameters:,}", *cells, *added])
     heads = [cell_title(*column) for column in columns(table)] + [f"gain, {cell_title(*column)}" for column in gains]
     return Table(["value", *([axis] if axis else []), *heads], rows)
 
@@ -288,20 +314,16 @@ def _draw(panels: Sequence[Axes], panel: "Panel", title: str) -> None:
 class Panel:
     """Draws metrics of one data set and augmentation over the axis (logarithmic) or the values.
 
-    Over an axis, a value's name may end on the curve that it is part of, as in ``half_equal_steps``.
-    ``reference`` has the paper's results where they are shown; their place is ``end``.
+    ``theirs`` has the paper's results where they are shown, at the end of the axis.
     """
 
     def __init__(self, table: pd.DataFrame, asked: Asked, palette: Mapping[str, str]) -> None:
         self.table, self.axis, self.palette = table, asked.axis, palette
-        axis, where = asked.axis, (table["dataset"].iloc[0], table["augmentation"].iloc[0])
-        name, row = published(*where, "linear_accuracy")
-        self.reference = row if asked.published and set(columns(table)) <= set(row) else {}
-        self.end = PARAMETERS.get(name, 0)
+        axis, self.theirs = asked.axis, beside(table, asked)
         self.values = list(table["value"].unique())
         means = table.groupby("value")[axis].mean() if axis else {value: n for n, value in enumerate(self.values)}
         self.places = {value: float(means[value]) for value in self.values}
-        self.curves = sorted({value.partition("_")[2] for value in self.values}) if axis else [""]
+        self.curves = curves_of(self.values, axis)
 
     def draw(self, panel: Axes, cells: Sequence[Column], measured: Callable[..., Spread], bar: str) -> None:
         """Draw ``measured`` of every cell and value.
@@ -325,17 +347,13 @@ class Panel:
             )
         self._finish(panel)
 
-    def published_value(self, method: str, mix: str, gain: bool) -> float:
-        """Return the paper's accuracy in %, or the points that a mix added to it."""
-        return self.reference[method, mix][0] - gain * self.reference[method, "none"][0]
-
     def draw_published(self, panel: Axes, cells: Sequence[Column], gain: bool) -> None:
         """Draw the paper's results, if they are shown, as large open markers at the end of the axis."""
         style: dict[str, Any] = {"markersize": 10, "markerfacecolor": "none", "linestyle": "none"}
-        for method, mix in cells if self.reference else ():
-            value = self.published_value(method, mix, gain)
-            panel.plot([self.end], [value], color=self.palette[method], marker=MARKERS[mix], **style)
-        if self.reference:
+        if self.theirs:
+            for method, mix in cells:
+                value, look = self.theirs.value(method, mix, gain), {"color": self.palette[method], **style}
+                panel.plot([self.theirs.parameters], [value], marker=MARKERS[mix], **look)
             panel.plot([], [], color="0.4", marker="o", label="published", **style)
 
     def title(self, method: str, mix: str, curve: str) -> str:
@@ -353,7 +371,7 @@ class Panel:
 
     def _finish(self, panel: Axes) -> None:
         """Set scale and ticks."""
-        ticks = sorted({*self.places.values(), *([self.end] if self.reference else [])})
+        ticks = sorted({*self.places.values(), *([self.theirs.parameters] if self.theirs else [])})
         if self.axis:
             panel.set_xscale("log")
         panel.set_xticks(ticks, [f"{tick:,.10g}" for tick in ticks] if self.axis else self.values)

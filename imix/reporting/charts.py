@@ -269,8 +269,9 @@ def _ablation_chart(
             row["paler"] = curve != panel.curves[0]  # a second curve of a method and mix
             rows.append(row | _bounds(measured(method, mix, value)))
     theirs = [
-        {**_line(*cell), "value": "published", "place": panel.end, "mean": round(panel.published_value(*cell, zero), 1)}
-        for cell in (cells if panel.reference else ())
+        {**_line(*cell), "value": "published", "place": known.parameters, "mean": round(known.value(*cell, zero), 1)}
+        for known in filter(None, [panel.theirs])
+        for cell in cells
     ]
     data, styles = alt.Data(values=rows), _styles(panel.palette, [*rows, *theirs])
     if panel.axis:

@@ -179,8 +179,8 @@ def _ablations(ablated: Iterable[Ablated], methods: Sequence[str]) -> list[dict[
             continue
         shared = charts.keys(ablations.columns(table), [*methods, *table["method"].unique()])
         drawn = charts.ablation_charts(asked, table, methods, curves)
-        curves_of = sorted({value.partition("_")[2] for value in asked.values}) if asked.axis else []
-        note = BARS + "".join(f" Paler: {curve.replace('_', ' ')}." for curve in curves_of[1:])
+        paler = ablations.curves_of(asked.values, asked.axis)[1:]
+        note = BARS + "".join(f" Paler: {curve.replace('_', ' ')}." for curve in paler)
         note += f" Large open marks: {' '.join(ablations.PUBLISHED.split())}" if asked.published else ""
         parts.append(_part(title=title, text=asked.question, legend=shared, charts=drawn, note=note))
         for (dataset, augmentation), chosen in ablations.split(table).items():
