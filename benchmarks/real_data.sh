@@ -28,8 +28,11 @@ covtype_ladder) # a wider encoder, towards the paper's (width 1)
     '++ablation.ladder.values.eighth_100_epochs={encoder:{width:x2}}'
   )
   ;;
+speech_commands)
+  changes=('grid.datasets=[speech_commands_small]' 'grid.seeds=[0,1,2,3]' 'ablations.run=[]')
+  ;;
 *)
-  echo "benchmarks/real_data.sh: no study $study; must be one of covtype, covtype_ladder" >&2
+  echo "benchmarks/real_data.sh: no study $study; must be one of covtype, covtype_ladder, speech_commands" >&2
   exit 1
   ;;
 esac

@@ -10,7 +10,7 @@ plain and i-Mix, augmented and clean. In this order:
 4. for the baseline with labels, batch size and learning rate, at that width and for those epochs.
 
 The largest width and the most epochs are what a study of 216 trainings on two cores has time for. Of real data, batch
-size, width and epochs are fixed, and candidates train for a quarter of the epochs.
+size, width and epochs are fixed, and candidates train for 10 epochs.
 
 Writes one row per training to <out>/<dataset>.csv and prints what it chooses; docs/recipes.md has the outcome.
 Needs data/<dataset>/tensors, as ``dvc repro preprocess`` makes it.
