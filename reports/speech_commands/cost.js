@@ -1,0 +1,1 @@
+window.imixCost = {"speech_commands_small": {"trainings": 56, "known": 56, "seconds": {"total": 7747.3, "mean": 138.34}, "machines": {"x86_64, Intel(R) Xeon(R) Processor, 1 thread": 56}, "torch": {"2.14.1+cu130": 56}, "commits": {"e96da01162c9e528586bfc8a4e1a2045a1845c6e": 56}, "started": {"first": "2026-11-26T14:09:41+00:00", "last": "2026-11-26T15:18:56+00:00"}}};
