@@ -52,16 +52,14 @@ def run(label: str, tasks: Sequence[Task], preload: Sequence[str]) -> None:
     with noted_signals() as signals, Display(label, len(tasks)) as display:
         try:
             _serve(preload)
-            _Pool(tasks, display, signals).run(min(_workers(), len(tasks)))
-        except _NotStartedError:
-            if not signals:  # else it came to what starts workers, too
+            workers = _workers()
+        except (UserError, RuntimeError):
+            if not signals:  # else it ended what starts workers, too
                 raise
+        else:
+            _Pool(tasks, display, signals).run(min(workers, len(tasks)))
     if signals:
         raise Stopped(signals[0], f"{label}: stopped; run it again to continue")
-
-
-class _NotStartedError(UserError):
-    """No worker can be started."""
 
 
 def _serve(preload: Sequence[str]) -> None:
@@ -84,7 +82,7 @@ def _started(name: str, target: Callable[..., None], *args: Any) -> BaseProcess:
     """Start a worker.
 
     Raises:
-        _NotStartedError: the process that workers are forked from has died.
+        UserError: the process that workers are forked from has died.
     """
     context: Any = multiprocessing.get_context("forkserver" if SERVED else "spawn")
     # daemon: a parent that ends early asks its workers to end, and does not wait for their work
@@ -92,7 +90,7 @@ def _started(name: str, target: Callable[..., None], *args: Any) -> BaseProcess:
     try:
         process.start()
     except (EOFError, ConnectionError):
-        raise _NotStartedError(
+        raise UserError(
             f"{name}: no worker can be started, perhaps for want of memory: set fewer IMIX_WORKERS, and run it again "
             "to continue"
         ) from None
@@ -107,7 +105,7 @@ def _workers() -> int:
     try:
         answer = ours.recv()
     except EOFError:
-        raise _NotStartedError("a worker process cannot be started; see above") from None
+        raise RuntimeError("a worker process cannot be started") from None
     finally:
         process.join()
         ours.close()
@@ -170,8 +168,15 @@ class _Pool:
     def _start(self, slot: int) -> None:
         number, task = self.left.pop()
         ours, theirs = multiprocessing.Pipe(duplex=False)
-        process = _started(task.label, _worker, task, slot, theirs)
-        theirs.close()
+        try:
+            process = _started(task.label, _worker, task, slot, theirs)
+        except UserError as error:
+            ours.close()
+            if not self._ending():
+                self.failure = error
+            return
+        finally:
+            theirs.close()
         self.running[ours] = (number, slot, task, process)
         self.display.begin(number, task.label)
 

@@ -141,6 +141,26 @@ def test_a_signal_to_all_while_workers_start_is_no_failure(tmp_path, monkeypatch
         running.run("stage", [task("a", "nap", tmp_path, "a", 0)], ["dies"])
 
 
+@pytest.mark.parametrize("signalled,error", [(True, Stopped), (False, UserError)])
+def test_a_worker_that_cannot_start_beside_another_is_a_failure_without_a_signal(
+    signalled, error, tmp_path, monkeypatch
+):
+    started = running._started
+
+    def dies(name, *args):
+        if name == "b":
+            until(lambda: list(tmp_path.glob("a.begin*")))
+            if signalled:
+                os.kill(os.getpid(), signal.SIGTERM)
+            raise UserError("b: no worker can be started")
+        return started(name, *args)
+
+    monkeypatch.setattr(running, "_started", dies)
+    with pytest.raises(error, match="stopped" if signalled else "b: no worker"):
+        run(task("a", "train", tmp_path, "a"), task("b", "train", tmp_path, "b"))
+    assert (tmp_path / "a.saved").exists()
+
+
 @pytest.mark.parametrize("variable", ["IMIX_WORKERS", "IMIX_THREADS", "OMP_NUM_THREADS"])
 def test_numbers_of_workers_and_threads_are_honoured_and_nonsense_refused(variable, monkeypatch):
     asks = runtime.workers if variable == "IMIX_WORKERS" else runtime.threads

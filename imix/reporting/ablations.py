@@ -352,8 +352,8 @@ class Panel:
         style: dict[str, Any] = {"markersize": 10, "markerfacecolor": "none", "linestyle": "none"}
         if self.theirs:
             for method, mix in cells:
-                value, look = self.theirs.value(method, mix, gain), {"color": self.palette[method], **style}
-                panel.plot([self.theirs.parameters], [value], marker=MARKERS[mix], **look)
+                place, value = self.theirs.parameters, self.theirs.value(method, mix, gain)
+                panel.plot([place], [value], color=self.palette[method], marker=MARKERS[mix], **style)
             panel.plot([], [], color="0.4", marker="o", label="published", **style)
 
     def title(self, method: str, mix: str, curve: str) -> str:

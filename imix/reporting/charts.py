@@ -268,10 +268,10 @@ def _ablation_chart(
             row = {**_line(method, mix), "cell": name, "value": value, "place": panel.places[value]}
             row["paler"] = curve != panel.curves[0]  # a second curve of a method and mix
             rows.append(row | _bounds(measured(method, mix, value)))
+    known = panel.theirs
     theirs = [
         {**_line(*cell), "value": "published", "place": known.parameters, "mean": round(known.value(*cell, zero), 1)}
-        for known in filter(None, [panel.theirs])
-        for cell in cells
+        for cell in (cells if known else ())
     ]
     data, styles = alt.Data(values=rows), _styles(panel.palette, [*rows, *theirs])
     if panel.axis:
