@@ -31,8 +31,19 @@ covtype_ladder) # a wider encoder, towards the paper's (width 1)
 speech_commands)
   changes=('grid.datasets=[speech_commands_small]' 'grid.seeds=[0,1,2,3]' 'ablations.run=[]')
   ;;
+cifar10) # without augmentation, i-Mix was published with InputMix; the ablation leaves InputMix out
+  changes=(
+    'grid.datasets=[cifar10_small]' 'grid.seeds=[0,1,2,3]' 'ablations.run=[inputmix]' 'ablations.datasets=[cifar10_small]'
+    'ablations.augmentation=[clean]' 'ablations.methods=[npair,moco,byol]'
+    '++ablation.inputmix.question="How much of the gain without augmentation is due to InputMix?"'
+    '++ablation.inputmix.values.unchanged={}' '++ablation.inputmix.values.none={inputmix:0}'
+  )
+  ;;
+cifar100)
+  changes=('grid.datasets=[cifar100_small]' 'grid.seeds=[0,1,2,3]' 'ablations.run=[]')
+  ;;
 *)
-  echo "benchmarks/real_data.sh: no study $study; must be one of covtype, covtype_ladder, speech_commands" >&2
+  echo "benchmarks/real_data.sh: no study $study; must be one of covtype, covtype_ladder, speech_commands, cifar10, cifar100" >&2
   exit 1
   ;;
 esac

@@ -277,7 +277,7 @@ def test_gain_table_groups_and_headline(study, augmented):
     assert "| toy | augmented | BYOL | + i-Mix | +0.5 | -3.2 to +4.2 | 3 | undecided | undecided |" in table
     assert tables.headline(study.results).startswith("**Without augmentation i-Mix adds +10.8 points on average (")
     assert "with augmentation i-Mix adds +1.8 points on average (" in tables.headline(study.results)
-    assert tables.headline(study.results).endswith("2 of 4 comparisons gain, 0 lose, 2 are undecided.**\n")
+    assert tables.headline(study.results).endswith("2 of 4 comparisons gain, 0 lose, 2 undecided.**\n")
     assert tables.headline(augmented.results).startswith("**With augmentation")
     groups = tables.group_table(study.results)
     assert [line.split(" | ")[0] for line in groups.splitlines()[2:]].count("| all") == 2

@@ -413,6 +413,14 @@ def test_the_published_probe():
         assert (probe["copies"] > 0, probe["flip"]) == (image, image)
 
 
+@pytest.mark.parametrize("dataset", ["speech_commands", "speech_commands_small", "spoken"])
+def test_a_vote_of_neighbours_is_smaller_where_silence_is_a_class(dataset):
+    """Silent clips have equal features: among 200 neighbours they would be most."""
+    params = loading.load()
+    rows, probe = merging.source_and_rows(params, dataset)[2], merging.evaluation_settings(params, dataset)["probe"]
+    assert rows.silence > 0 and probe["neighbours"] == pretraining.MONITOR_NEIGHBOURS
+
+
 @pytest.mark.parametrize("dataset", [n for n in REAL["recipe"] if n not in (*PUBLISHED, *merging.BASES)])
 def test_plain_and_mixed_train_for_as_long(dataset):
     """Where the settings are ours, i-Mix has no more epochs than plain training."""

@@ -45,7 +45,8 @@ METRIC_TABLES = [
         "kNN",
         "knn_accuracy",
         1,
-        "Test accuracy in % of a majority vote among the nearest training rows by cosine similarity.",
+        "Test accuracy in % of a majority vote among the nearest training rows by cosine similarity,\n"
+        "`probe.neighbours` of them.",
     ),
     (
         "Training rows",

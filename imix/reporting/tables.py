@@ -187,7 +187,7 @@ def headline(results: pd.DataFrame) -> str:
             bounds = f" ({interval(mean)})" if interval(mean) else ""
             parts.append(
                 f"{text} i-Mix adds {mean.mean:+.1f} points on average{bounds}: {up} of {len(group)} comparisons "
-                f"gain, {down} lose, {len(group) - up - down} are undecided"
+                f"gain, {down} lose, {len(group) - up - down} undecided"
             )
     sentence = "; ".join(parts)
     return f"**{sentence[0].upper()}{sentence[1:]}.**\n" if sentence else ""
