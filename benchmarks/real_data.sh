@@ -19,7 +19,7 @@ covtype) # EMA as published; the control masks plain and i-Mix alike
   ;;
 covtype_ladder) # a wider encoder, towards the paper's (width 1)
   changes=(
-    'grid.datasets=[covtype_small]' recipe.covtype_small.ema=0.999 'grid.seeds=[0,1]' 'grid.augmentation=[augmented]'
+    'grid.datasets=[covtype_small]' recipe.covtype_small.ema=0.999 'grid.seeds=[0,1,2,3]' 'grid.augmentation=[augmented]'
     'ablations.run=[ladder]' 'ablations.datasets=[covtype_small]' 'ablations.augmentation=[augmented]'
     'ablations.methods=[npair,moco,byol]'
     '++ablation.ladder.question="Do accuracy and gain approach the published ones?"'
