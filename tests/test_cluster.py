@@ -53,6 +53,11 @@ order = control / name
 todo = order.read_text() if order.exists() else ""
 if "once" in todo:
     order.unlink()
+if "wait" in todo: # before a kill, after which the stop may come at once
+    def save(*_):
+        (control / (name + ".saved")).touch()
+        sys.exit(130)
+    signal.signal(signal.SIGINT, save)
 if "kill" in todo:
     parent = lambda number: int(open(f"/proc/{number}/stat").read().rpartition(")")[2].split()[1])
     runner = os.getpid()
@@ -62,10 +67,6 @@ if "kill" in todo:
 if "fail" in todo:
     sys.exit("imix: error: " + name + " cannot")
 if "wait" in todo:
-    def save(*_):
-        (control / (name + ".saved")).touch()
-        sys.exit(130)
-    signal.signal(signal.SIGINT, save)
     (control / (name + ".waits")).touch()
     time.sleep(60)
 stage, *item = sys.argv[1:]
