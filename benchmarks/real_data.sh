@@ -39,6 +39,15 @@ cifar10) # without augmentation, i-Mix was published with InputMix; the ablation
     '++ablation.inputmix.values.unchanged={}' '++ablation.inputmix.values.none={inputmix:0}'
   )
   ;;
+cifar100)
+  changes=('grid.datasets=[cifar100_small]' 'grid.seeds=[0,1,2,3]' 'ablations.run=[]')
+  ;;
+transfer) # encoders of cifar10 and cifar100, each also evaluated on the other's rows
+  changes=(
+    'grid.datasets=[cifar10_small,cifar100_small]' 'grid.seeds=[0,1,2,3]' 'ablations.run=[]'
+    'transfer.pairs=[{pretrained_on:cifar10_small,probed_on:cifar100_small},{pretrained_on:cifar100_small,probed_on:cifar10_small}]'
+  )
+  ;;
 cifar10_longer) # published: MoCo with i-Mix trains four times as long as plain MoCo; here both do
   changes=(
     'grid.datasets=[cifar10_small]' 'grid.seeds=[0,1]' 'grid.augmentation=[augmented]' 'grid.methods=[moco]'
@@ -49,7 +58,7 @@ cifar10_longer) # published: MoCo with i-Mix trains four times as long as plain 
   )
   ;;
 *)
-  echo "benchmarks/real_data.sh: no study $study; must be one of covtype, covtype_ladder, speech_commands, cifar10, cifar10_longer" >&2
+  echo "benchmarks/real_data.sh: no study $study; must be one of covtype, covtype_ladder, speech_commands, cifar10, cifar100, transfer, cifar10_longer" >&2
   exit 1
   ;;
 esac
