@@ -50,8 +50,9 @@ transfer) # encoders of cifar10 and cifar100, each also evaluated on the other's
   ;;
 cifar10_longer) # published: MoCo with i-Mix trains four times as long as plain MoCo; here both do
   changes=(
-    'grid.datasets=[cifar10_small]' 'grid.seeds=[0,1]' 'grid.augmentation=[augmented]' 'grid.methods=[moco]'
+    'grid.datasets=[cifar10_small]' 'grid.seeds=[0,1,2,3]' 'grid.augmentation=[augmented]' 'grid.methods=[moco]'
     'ablations.run=[training_length]' 'ablations.augmentation=[augmented]' 'ablations.methods=[moco]'
+    'ablations.seeds=[0,1,2,3]'
     'ablation.training_length.question="Does i-Mix gain in a longer training?"'
     'ablation.training_length.datasets=[cifar10_small]' '~ablation.training_length.values.triple'
     '~ablation.training_length.values.tenfold' '++ablation.training_length.values.fourfold={epochs:x4,knn_every:x2}'
