@@ -1,0 +1,1 @@
+window.imixCost = {"cifar100_small": {"trainings": 56, "known": 56, "seconds": {"total": 8234.0, "mean": 147.04}, "machines": {"x86_64, Intel(R) Xeon(R) Processor, 1 thread": 56}, "torch": {"2.14.1+cu130": 56}, "commits": {"3a11ba6f3a5638f5c880eddcb76d6d16ab2cb31a": 56}, "started": {"first": "2026-11-26T20:42:27+00:00", "last": "2026-11-26T21:57:53+00:00"}}};
