@@ -113,7 +113,10 @@ def make(data, grid, pairs=()):
             write(places.history(cell, seed), "epoch,loss,learning_rate,knn_validation,feature_std,collapsed\n" + rows)
             for pair in pairs:
                 if pair["probed_on"] == cell[0] and cell[2] != "supervised":
-                    write(places.transfer(pair["pretrained_on"], cell, seed), metrics(30 + seed))
+                    write(
+                        places.transfer(pair["pretrained_on"], cell, seed),
+                        metrics(60 + seed + (3 + seed) * (cell[3] == "imix")),
+                    )
     return data
 
 
@@ -397,15 +400,32 @@ def test_heads_name_the_method_unless_its_plain_training_is_beside():
     assert heads("imix", "none") == ["N-pair + i-Mix", "N-pair"] and heads("imix") == ["N-pair + i-Mix"]
 
 
-def test_transfer_has_a_row_per_pair_and_augmentation(tmp_path):
+def test_transfer_has_rows_gains_and_the_baselines_of_where_it_is_evaluated(tmp_path):
     pairs = [{"pretrained_on": "covtype", "probed_on": "toy"}]
     study = collected(tmp_path, Grid(methods=("npair",)), pairs)
     assert tuple(study.transfers.columns) == results.TRANSFER_COLUMNS and len(study.transfers) == 2 * 2 * 3
-    table = tables.transfer_table(study.transfers).splitlines()
-    assert table[0] == "| data | augmentation | N-pair | + i-Mix |" and len(table) == 4
-    assert table[3] == "| covtype to toy | clean | 31.0 ± 1.0 | 31.0 ± 1.0 |"
-    assert "## Transfer" in page.results_page("toy", study)
-    assert tables.transfer_table(study.transfers.iloc[:0]) == ""
+    text = page.results_page("toy", study)
+    transfer, gained = text.split("## Transfer\n")[1].split("## What mixing adds after transfer\n")
+    table = [line for line in transfer.splitlines() if line.startswith("|")]
+    assert table[0] == "| data | augmentation | raw inputs | untrained | N-pair | + i-Mix |" and len(table) == 4
+    assert table[2] == "| covtype to toy | augmented | 51.0 ± 1.0 | 41.0 ± 1.0 | 61.0 ± 1.0 | 65.0 ± 2.0 |"
+    assert "↓" not in transfer
+    row = next(line for line in gained.splitlines() if "| clean |" in line)
+    assert row == "| covtype to toy | clean | N-pair | + i-Mix | +4.0 | +1.5 to +6.5 | 3 | gain | decided |"
+
+
+def test_without_transfers_there_is_no_section_of_them(study):
+    assert not len(results.moved(study)) and "transfer" not in page.results_page("toy", study).lower()
+
+
+def test_few_labels_have_gains_of_their_own_metric(tmp_path):
+    study = collected(tmp_path, Grid(datasets=("covtype",), methods=("npair",), supervised=()))
+    few = study.results.mix.eq("imix") * (10.0 + study.results.seed)
+    shown = study.results.assign(linear_accuracy_1_percent=study.results.linear_accuracy_1_percent + few)
+    table = tables.few_labels_table(shown).splitlines()
+    assert table[0] == "| data | augmentation | method | mix | 1 % | 10 % | 100 % |" and len(table) == 4
+    assert table[2].endswith("| + i-Mix | +14.1 (+11.4 to +16.8) | +3.1 (+2.9 to +3.3) | +3.1 (+2.9 to +3.3) |")
+    assert tables.few_labels_table(shown[shown.mix != "none"]) == ""
 
 
 def test_data_table_has_origins_and_checksums():
@@ -827,8 +847,10 @@ def test_a_block_of_several_studies_has_all_their_data_sets(reports, study):
     (reports / "other").mkdir()
     (reports / "other/results.csv").write_bytes(results.csv_bytes(other))
     joined = pd.concat([study.results, other], ignore_index=True)
-    text = readme.render(block("toy, other") + "<!-- gains of toy, other -->\n<!-- end of toy, other -->\n", reports)
+    others = (f"<!-- {kind} of toy, other -->\n<!-- end of toy, other -->\n" for kind in ("gains", "few labels"))
+    text = readme.render(block("toy, other") + "".join(others), reports)
     assert tables.metric_table(joined) in text and tables.gain_table(joined) in text and tables.headline(joined) in text
+    assert tables.few_labels_table(joined) in text
     assert f"n = 1 to {study.results.seed.nunique()} seeds" in text
 
 
@@ -841,6 +863,7 @@ def test_a_block_of_several_studies_has_all_their_data_sets(reports, study):
         ("<!-- results of toy -->\n<!-- results of small -->\n", "README.md:2: .*toy has no end before this line"),
         (block("toy") + block("toy"), "README.md:4: .*this block is there already"),
         ("<!--results of toy-->\n", "README.md:1: .*must be a line like"),
+        ("<!-- few  labels of toy -->\n", "README.md:1: .*must be a line like .*, <!-- few labels of small --> or <"),
         ("text <!-- end of toy -->\n", "README.md:1: .*must be a line like"),
         ("<!-- gains of toy -->\n<!-- results of toy -->\n", "README.md:2: .*toy has no end before this line"),
         ("<!-- results of toy,small -->\n", "README.md:1: .*must be a line like"),

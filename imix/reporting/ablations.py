@@ -15,7 +15,7 @@ from imix.reporting.plots import LINES, MARKERS, colours, draw_curves, titled
 from imix.reporting.published import PARAMETERS, published
 from imix.reporting.results import METRICS, read_csv, read_json, required
 from imix.reporting.statistics import Spread, spread
-from imix.reporting.tables import Table, interval, plus_minus, torch_note
+from imix.reporting.tables import Table, plus_minus, signed, torch_note
 from imix.reporting.titles import cell_title, seeds_text, trained_with
 
 NOWHERE = "none of its data sets is in the grid"
@@ -156,11 +156,6 @@ def effects(table: pd.DataFrame) -> list[tuple[str, str, str, Spread]]:
         for value in table["value"].unique()
         if value != base_value
     ]
-
-
-def signed(value: Spread) -> str:
-    """Return the signed mean with its 95 % interval; the mean alone for one seed."""
-    return f"{value.mean:+.1f}" + (f" ({interval(value)})" if value.n > 1 else "")
 
 
 def sentence(table: pd.DataFrame) -> str:

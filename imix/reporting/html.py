@@ -147,14 +147,13 @@ def _facts(study: Study) -> list[tuple[str, str]]:
 
 
 def _results(study: Study) -> list[dict[str, Any]]:
-    found = page.sections(study)
+    folded = {title for title, *_ in page.METRIC_TABLES}
     parts = []
-    for title, (text, table) in found.items():
+    for title, (text, table) in page.sections(study).items():
         cells, notes = _split(table)
-        folded = title not in ("Linear evaluation", "What mixing adds", "What i-Mix adds on average", "Transfer")
         if cells is not None and title not in ("Data", "Epochs"):
             joined = " ".join(text.split())
-            head = {"fold": title, "caption": title} if folded else {"title": title}
+            head = {"fold": title, "caption": title} if title in folded else {"title": title}
             parts.append(_part(text=joined, table=cells, note=notes, **head))
     return parts
 

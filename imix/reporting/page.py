@@ -2,12 +2,13 @@
 
 import pandas as pd
 
-from imix.reporting.results import Study
+from imix.reporting.results import Study, moved
 from imix.reporting.statistics import layout
 from imix.reporting.tables import (
     collapse_note,
     data_table,
     epochs_table,
+    few_labels_table,
     floor_note,
     gain_table,
     group_table,
@@ -15,7 +16,6 @@ from imix.reporting.tables import (
     metric_table,
     supervised_note,
     torch_note,
-    transfer_table,
     unlabelled_note,
 )
 from imix.reporting.titles import seeds_text, trained_with
@@ -98,6 +98,13 @@ METRIC_TABLES = [
         "with the spread of the features, too: an untrained encoder can have the lowest.",
     ),
 ]
+TRANSFER = """\
+Linear evaluation on another data set than the encoder was trained on, test top-1 in %. Raw inputs and the
+untrained encoder are those of the data set that it is evaluated on."""
+MOVED = "Points that a mix adds to this accuracy, as above."
+FEW_LABELS = """\
+Points that a mix adds to plain training of the same seed, for a probe that has the labels of 1 %, 10 % or all of
+the training rows: mean and 95 % interval (Student's t) of the paired differences, not corrected for their number."""
 DATA = "Rows of each data set. Validation rows `of them` are training rows on which choices are made."
 EPOCHS = "Training length of each cell in epochs."
 PLOTS = """\
@@ -115,19 +122,22 @@ def sections(study: Study) -> dict[str, tuple[str, str]]:
     A section without a table is left out.
     """
     results = study.results.assign(frechet_distance=100 * study.results.frechet_distance)
-    main = "\n".join(filter(None, [metric_table(results), floor_note(results), torch_note(study.origins)]))
+    transfers = moved(study)
     return {
-        "Linear evaluation": (LINEAR + collapse_note(results), main),
+        "Linear evaluation": (LINEAR + collapse_note(results), _noted(results, torch_note(study.origins))),
         "What mixing adds": (" ".join(filter(None, [GAINS, supervised_note(results)])), gain_table(results)),
         "What i-Mix adds on average": (GROUPS, group_table(results)),
-        "Transfer": (
-            "Linear evaluation on another data set than the encoder was trained on, test top-1 in %.",
-            transfer_table(study.transfers),
-        ),
+        "Transfer": (TRANSFER + collapse_note(transfers), _noted(transfers)),
+        "What mixing adds after transfer": (MOVED, gain_table(transfers)),
+        "What mixing adds with few labels": (FEW_LABELS, few_labels_table(results)),
         **{title: (text, metric_table(results, metric, digits)) for title, metric, digits, text in METRIC_TABLES},
         "Data": (DATA, data_table(study.cards)),
         "Epochs": (EPOCHS, epochs_table(results)),
     }
+
+
+def _noted(results: pd.DataFrame, *notes: str) -> str:
+    return "\n".join(filter(None, [metric_table(results), floor_note(results), *notes]))
 
 
 def results_page(name: str, study: Study) -> str:
@@ -154,7 +164,12 @@ def readme_block(results: pd.DataFrame) -> str:
         f"Linear evaluation, test top-1 in %, mean ± standard deviation, {seeds_text(min(seeds), max(seeds))},\n"
         f"trained {trained_with(layout(results).augmentations)}:"
     )
-    return "\n".join(filter(None, [headline(results), shown + "\n", metric_table(results), floor_note(results)]))
+    return "\n".join(filter(None, [headline(results), shown + "\n", _noted(results)]))
+
+
+def few_labels_block(results: pd.DataFrame) -> str:
+    """Return what mixing adds when the probe has few labels, for a page of docs."""
+    return "\n".join([FEW_LABELS + "\n", few_labels_table(results)])
 
 
 def gains_block(results: pd.DataFrame) -> str:

@@ -5,13 +5,14 @@ from pathlib import Path
 
 from imix.errors import UserError
 from imix.reporting.graph import mermaid
-from imix.reporting.page import gains_block, readme_block
+from imix.reporting.page import few_labels_block, gains_block, readme_block
 from imix.reporting.results import read_studies
 
 NAMES = "[a-z][a-z0-9_]*"
-MARKER = re.compile(rf"^<!-- (results|gains|end) of ({NAMES}(?:, {NAMES})*) -->$")
-LIKE_A_MARKER = re.compile(r"<!--\s*(results|gains|end)\s+of\b")
-BLOCKS = {"results": readme_block, "gains": gains_block}
+BLOCKS = {"results": readme_block, "gains": gains_block, "few labels": few_labels_block}
+KINDS = "|".join([*BLOCKS, "end"])
+MARKER = re.compile(rf"^<!-- ({KINDS}) of ({NAMES}(?:, {NAMES})*) -->$")
+LIKE_A_MARKER = re.compile(rf"<!--\s*({KINDS})\s+of\b".replace(" ", r"\s+"))
 
 GRAPH = re.compile(r"(?<=^<!-- graph of stages -->\n).*?(?=^<!-- /graph of stages -->$)", re.DOTALL | re.MULTILINE)
 
@@ -30,7 +31,8 @@ def render(text: str, reports: Path, name: str = "README.md") -> str:
 
     A block of study X is what is between the lines ``<!-- results of X -->`` and ``<!-- end of X
     -->``; its results are those of ``reports``/X/results.csv. ``gains`` instead of ``results``
-    shows what mixing adds. X may be several studies, as in ``a, b``, which share the block.
+    shows what mixing adds, ``few labels`` what it adds when the probe has few labels. X may be
+    several studies, as in ``a, b``, which share the block.
 
     Args:
         name: of the page, for errors.
@@ -43,7 +45,8 @@ def render(text: str, reports: Path, name: str = "README.md") -> str:
     for number, line in enumerate(text.split("\n"), 1):
         marker = MARKER.match(line)
         if LIKE_A_MARKER.search(line) and not marker:
-            allowed = "must be a line like <!-- results of small -->, <!-- gains of small --> or <!-- end of small -->"
+            kinds = ", ".join(f"<!-- {kind} of small -->" for kind in BLOCKS)
+            allowed = f"must be a line like {kinds} or <!-- end of small -->"
             raise UserError(f"{name}:{number}: {line.strip()!r}: {allowed}")
         if marker and marker[1] in BLOCKS:
             if study or line in seen:

@@ -211,6 +211,14 @@ def collect_transfers(grid: Grid, files: Files, pairs: Iterable[Mapping[str, str
     return pd.DataFrame(rows, columns=TRANSFER_COLUMNS)
 
 
+def moved(study: Study) -> pd.DataFrame:
+    """Return the transfers with the columns of results and the data set "a to b", after the baselines of b."""
+    pairs = study.transfers[["pretrained_on", "dataset"]].drop_duplicates()
+    baselines = pairs.merge(study.results[study.results.method == BASELINE], on="dataset")
+    both = pd.concat([baselines, study.transfers])
+    return both.assign(dataset=both.pretrained_on + " to " + both.dataset)
+
+
 def _identity(cell: Cell, seed: int) -> dict[str, Any]:
     return dict(zip(CELL, cell, strict=True)) | {"seed": seed}
 

@@ -44,7 +44,7 @@ class Spread(NamedTuple):
 
 
 class Gain(NamedTuple):
-    """The points of linear accuracy that a mix adds to plain training."""
+    """The points that a mix adds to plain training."""
 
     dataset: str
     augmentation: str
@@ -100,14 +100,14 @@ def layout(results: pd.DataFrame) -> Layout:
     )
 
 
-def gains(results: pd.DataFrame) -> list[Gain]:
+def gains(results: pd.DataFrame, metric: str = "linear_accuracy") -> list[Gain]:
     """Return what every mix adds to plain training of the same data, augmentation, method and seed.
 
     Both trainings of a pair share their first weights, order of rows and views. So the interval is
     that of the paired differences, one per seed.
     """
     cells = results[results.method != BASELINE].pivot_table(
-        index=["dataset", "augmentation", "method", "seed"], columns="mix", values="linear_accuracy", sort=False
+        index=["dataset", "augmentation", "method", "seed"], columns="mix", values=metric, sort=False
     )
     if "none" not in cells.columns:
         return []

@@ -22,6 +22,12 @@ from imix.reporting.statistics import (
 )
 from imix.reporting.titles import BASELINE, BASELINES, SUPERVISED, cell_title, method_title, mix_title
 
+# labels of the training rows that a probe has -> its metric
+SHARES = {
+    "1 %": "linear_accuracy_1_percent",
+    "10 %": "linear_accuracy_10_percent",
+    "100 %": "linear_accuracy",
+}
 FEW = 6  # cells with another version of torch that a note names one by one
 
 
@@ -59,6 +65,11 @@ def plus_minus(value: Spread | None, digits: int = 1) -> str:
 def interval(value: Spread) -> str:
     """Return the signed bounds of the 95 % interval, "" for one seed."""
     return f"{value.mean - value.half:+.1f} to {value.mean + value.half:+.1f}" if value.n > 1 else ""
+
+
+def signed(value: Spread) -> str:
+    """Return the signed mean with its 95 % interval; the mean alone for one seed."""
+    return f"{value.mean:+.1f}" + (f" ({interval(value)})" if value.n > 1 else "")
 
 
 def heads(columns: Sequence[tuple[str, str]]) -> list[str]:
@@ -156,6 +167,26 @@ def _key(gain: Gain) -> tuple[str, str, str, str]:
     return gain.dataset, gain.augmentation, gain.method, gain.mix
 
 
+def few_labels_table(results: pd.DataFrame) -> Table:
+    """Return what each mix adds when the probe has few labels, in points.
+
+    "" if there is nothing to compare.
+    """
+    shares = [{_key(gain): gain.points for gain in gains(results, metric)} for metric in SHARES.values()]
+    rows = [
+        [
+            dataset,
+            augmentation,
+            method_title(method),
+            mix_title(method, mix),
+            *(signed(points[key]) for points in shares),
+        ]
+        for key in shares[-1]
+        for dataset, augmentation, method, mix in [key]
+    ]
+    return by_augmentation(["data", "augmentation", "method", "mix", *SHARES], rows, layout(results).augmentations)
+
+
 def group_table(results: pd.DataFrame) -> Table:
     """Return the mean gain of i-Mix over groups of comparisons; "" if there is nothing to compare.
 
@@ -237,22 +268,6 @@ def data_table(cards: Mapping[str, Mapping[str, Any]]) -> Table:
             ]
         )
     return Table(["data", "train", "validation", "test", "classes", "row", "source"], rows)
-
-
-def transfer_table(transfers: pd.DataFrame) -> Table:
-    """Return the accuracy of encoders on another data set: pairs of data sets down, methods across.
-
-    "" for no pair.
-    """
-    if transfers.empty:
-        return Table([], [])
-    rows, shape = [], layout(transfers)
-    for (source, target), pair in transfers.groupby(["pretrained_on", "dataset"], sort=False):
-        values = spreads(pair, "linear_accuracy")
-        for name in shape.augmentations:
-            cells = [plus_minus(values.get((target, name, *column))) for column in shape.columns]
-            rows.append([f"{source} to {target}", name, *cells])
-    return by_augmentation(["data", "augmentation", *heads(shape.columns)], rows, shape.augmentations)
 
 
 def supervised_note(results: pd.DataFrame) -> str:
