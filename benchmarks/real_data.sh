@@ -58,8 +58,18 @@ cifar10_longer) # published: MoCo with i-Mix trains four times as long as plain 
     '~ablation.training_length.values.tenfold' '++ablation.training_length.values.fourfold={epochs:x4,knn_every:x2}'
   )
   ;;
+cifar10_rows) # as many steps with a quarter of the rows
+  changes=(
+    'grid.datasets=[cifar10_small]' 'grid.seeds=[0,1,2,3]' 'grid.methods=[npair]' 'ablations.run=[data_size]'
+    'ablations.datasets=[cifar10_small]' 'ablations.augmentation=[augmented,clean]' 'ablations.methods=[npair]'
+    'ablations.seeds=[0,1,2,3]' '~ablation.data_size.values.fifth' '~ablation.data_size.values.half'
+    '~ablation.data_size.values.fifth_equal_steps' '~ablation.data_size.values.half_equal_steps'
+    'ablation.data_size.question="Does i-Mix help more where data is little, in as many steps?"'
+    '++ablation.data_size.values.quarter={fraction:0.25,epochs:x4,warmup_epochs:x4,knn_every:x4}'
+  )
+  ;;
 *)
-  echo "benchmarks/real_data.sh: no study $study; must be one of covtype, covtype_ladder, speech_commands, cifar10, cifar100, transfer, cifar10_longer" >&2
+  echo "benchmarks/real_data.sh: no study $study; must be one of covtype, covtype_ladder, speech_commands, cifar10, cifar100, transfer, cifar10_longer, cifar10_rows" >&2
   exit 1
   ;;
 esac
