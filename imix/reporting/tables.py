@@ -147,10 +147,7 @@ def gain_table(results: pd.DataFrame) -> Table:
     corrected = dict(zip(map(_key, counted(found)), holm(counted(found)), strict=True))
     rows = [
         [
-            gain.dataset,
-            gain.augmentation,
-            method_title(gain.method),
-            mix_title(gain.method, gain.mix),
+            *_named(gain),
             f"{gain.points.mean:+.1f}",
             interval(gain.points),
             str(gain.points.n),
@@ -167,23 +164,17 @@ def _key(gain: Gain) -> tuple[str, str, str, str]:
     return gain.dataset, gain.augmentation, gain.method, gain.mix
 
 
+def _named(gain: Gain) -> list[str]:
+    return [gain.dataset, gain.augmentation, method_title(gain.method), mix_title(gain.method, gain.mix)]
+
+
 def few_labels_table(results: pd.DataFrame) -> Table:
     """Return what each mix adds when the probe has few labels, in points.
 
     "" if there is nothing to compare.
     """
-    shares = [{_key(gain): gain.points for gain in gains(results, metric)} for metric in SHARES.values()]
-    rows = [
-        [
-            dataset,
-            augmentation,
-            method_title(method),
-            mix_title(method, mix),
-            *(signed(points[key]) for points in shares),
-        ]
-        for key in shares[-1]
-        for dataset, augmentation, method, mix in [key]
-    ]
+    shares = zip(*(gains(results, metric) for metric in SHARES.values()), strict=True)
+    rows = [[*_named(same[0]), *(signed(gain.points) for gain in same)] for same in shares]
     return by_augmentation(["data", "augmentation", "method", "mix", *SHARES], rows, layout(results).augmentations)
 
 
