@@ -17,7 +17,7 @@ covtype) # EMA as published; the control masks plain and i-Mix alike
     'ablation.masking.datasets=[covtype_small]' '~ablation.masking.values.weak'
   )
   ;;
-covtype_ladder) # a wider encoder, towards the paper's (width 1)
+covtype_ladder) # a wider encoder and longer trainings, towards the paper's (width 1, 500 epochs)
   changes=(
     'grid.datasets=[covtype_small]' recipe.covtype_small.ema=0.999 'grid.seeds=[0,1]' 'grid.augmentation=[augmented]'
     'ablations.run=[ladder]' 'ablations.datasets=[covtype_small]' 'ablations.augmentation=[augmented]'
@@ -26,6 +26,18 @@ covtype_ladder) # a wider encoder, towards the paper's (width 1)
     ++ablation.ladder.axis=parameters ++ablation.ladder.published=true
     '++ablation.ladder.values.sixteenth_100_epochs={}'
     '++ablation.ladder.values.eighth_100_epochs={encoder:{width:x2}}'
+    '++ablation.ladder.values.sixteenth_500_epochs={epochs:x5,knn_every:x5}'
+  )
+  ;;
+covtype_sizes) # three widths; 5, 20 and 100 % of the rows (1, 5 and 29 steps per epoch), also in as many steps
+  changes=(
+    'grid.datasets=[covtype_small]' recipe.covtype_small.ema=0.999 'grid.seeds=[0,1,2,3]' 'grid.methods=[npair]'
+    'ablations.run=[model_size,data_size]' 'ablations.datasets=[covtype_small]'
+    'ablations.augmentation=[augmented,clean]' 'ablations.methods=[npair]' 'ablations.seeds=[0,1,2,3]'
+    '~ablation.data_size.values.half' '~ablation.data_size.values.half_equal_steps'
+    '++ablation.data_size.values.twentieth={fraction:0.05}'
+    '++ablation.data_size.values.twentieth_equal_steps={fraction:0.05,epochs:x29,warmup_epochs:x29,knn_every:x29}'
+    '++ablation.data_size.values.fifth_equal_steps={epochs:x5.8,warmup_epochs:x5.8,knn_every:x5.8}'
   )
   ;;
 speech_commands)
@@ -69,7 +81,7 @@ cifar10_rows) # as many steps with a quarter of the rows
   )
   ;;
 *)
-  echo "benchmarks/real_data.sh: no study $study; must be one of covtype, covtype_ladder, speech_commands, cifar10, cifar100, transfer, cifar10_longer, cifar10_rows" >&2
+  echo "benchmarks/real_data.sh: no study $study; must be one of covtype, covtype_ladder, covtype_sizes, speech_commands, cifar10, cifar100, transfer, cifar10_longer, cifar10_rows" >&2
   exit 1
   ;;
 esac

@@ -1,0 +1,1 @@
+window.imixCost = {"covtype_small": {"trainings": 24, "known": 24, "seconds": {"total": 1679.0, "mean": 69.96}, "machines": {"x86_64, Intel(R) Xeon(R) Processor, 1 thread": 24}, "torch": {"2.14.1+cu130": 24}, "commits": {"284c7f8ffb0a51dda69a2fb01e1390b3a1576d1e": 24}, "started": {"first": "2026-11-26T10:44:39+00:00", "last": "2026-11-26T11:50:41+00:00"}}};
