@@ -20,8 +20,8 @@ from imix.reporting.titles import cell_title, seeds_text, trained_with
 
 NOWHERE = "none of its data sets is in the grid"
 PUBLISHED = """\
-`published` is Table 1 of the paper, at the size of its encoder. It trained for longer, and the probe's
-rate was chosen on test rows.
+`published` is Table 1 of the paper: its encoder, its recipe, all rows, and the probe's rate chosen on
+test rows.
 """
 UNCHANGED = "unchanged"  # the value of cells with the settings of the grid
 Row = tuple[str, str]  # data set and augmentation: what a table and a column of the plot are about
