@@ -43,16 +43,13 @@ covtype_sizes) # three widths; 5, 20 and 100 % of the rows (1, 5 and 29 steps pe
 speech_commands)
   changes=('grid.datasets=[speech_commands_small]' 'grid.seeds=[0,1,2,3]' 'ablations.run=[]')
   ;;
-cifar10) # without augmentation, i-Mix was published with InputMix; the ablation leaves InputMix out
+cifar10 | cifar100) # without augmentation, i-Mix was published with InputMix; the ablation leaves InputMix out
   changes=(
-    'grid.datasets=[cifar10_small]' 'grid.seeds=[0,1,2,3]' 'ablations.run=[inputmix]' 'ablations.datasets=[cifar10_small]'
-    'ablations.augmentation=[clean]' 'ablations.methods=[npair,moco,byol]'
+    "grid.datasets=[${study}_small]" 'grid.seeds=[0,1,2,3]' 'ablations.run=[inputmix]'
+    "ablations.datasets=[${study}_small]" 'ablations.augmentation=[clean]' 'ablations.methods=[npair,moco,byol]'
     '++ablation.inputmix.question="How much of the gain without augmentation is due to InputMix?"'
     '++ablation.inputmix.values.unchanged={}' '++ablation.inputmix.values.none={inputmix:0}'
   )
-  ;;
-cifar100)
-  changes=('grid.datasets=[cifar100_small]' 'grid.seeds=[0,1,2,3]' 'ablations.run=[]')
   ;;
 transfer) # encoders of cifar10 and cifar100, each also evaluated on the other's rows
   changes=(
@@ -70,13 +67,13 @@ cifar10_longer) # published: MoCo with i-Mix trains four times as long as plain 
     '~ablation.training_length.values.tenfold' '++ablation.training_length.values.fourfold={epochs:x4,knn_every:x2}'
   )
   ;;
-cifar10_rows) # as many steps with a quarter of the rows
+cifar10_rows) # a quarter of the rows, in about as many steps (7 x 4 for 31)
   changes=(
     'grid.datasets=[cifar10_small]' 'grid.seeds=[0,1,2,3]' 'grid.methods=[npair]' 'ablations.run=[data_size]'
     'ablations.datasets=[cifar10_small]' 'ablations.augmentation=[augmented,clean]' 'ablations.methods=[npair]'
     'ablations.seeds=[0,1,2,3]' '~ablation.data_size.values.fifth' '~ablation.data_size.values.half'
     '~ablation.data_size.values.fifth_equal_steps' '~ablation.data_size.values.half_equal_steps'
-    'ablation.data_size.question="Does i-Mix help more where data is little, in as many steps?"'
+    'ablation.data_size.question="Does i-Mix help more where data is little, in about as many steps?"'
     '++ablation.data_size.values.quarter={fraction:0.25,epochs:x4,warmup_epochs:x4,knn_every:x4}'
   )
   ;;

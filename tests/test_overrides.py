@@ -54,7 +54,8 @@ def test_a_checksum_of_another_edition_can_be_set(tmp_path):
         assert load_yaml(tmp_path / "params.yaml") == changed(raw, ("data", name, "source", "checksum"), value)
 
 
-STUDIES = re.findall(r"^([a-z0-9_]+)\)", (ROOT / "benchmarks/real_data.sh").read_text(), re.MULTILINE)
+CASES = re.findall(r"^(\w[\w |]*)\)", (ROOT / "benchmarks/real_data.sh").read_text(), re.MULTILINE)
+STUDIES = " | ".join(CASES).split(" | ")
 
 
 @pytest.mark.parametrize("study", STUDIES)
