@@ -173,8 +173,8 @@ def few_labels_table(results: pd.DataFrame) -> Table:
 
     "" if there is nothing to compare.
     """
-    shares = zip(*(gains(results, metric) for metric in SHARES.values()), strict=True)
-    rows = [[*_named(same[0]), *(signed(gain.points) for gain in same)] for same in shares]
+    shares = [{_key(gain): gain for gain in gains(results, metric)} for metric in SHARES.values()]
+    rows = [[*_named(gain), *(signed(share[key].points) for share in shares)] for key, gain in shares[-1].items()]
     return by_augmentation(["data", "augmentation", "method", "mix", *SHARES], rows, layout(results).augmentations)
 
 
