@@ -29,6 +29,19 @@ covtype_ladder) # a wider encoder and longer trainings, towards the paper's (wid
     '++ablation.ladder.values.sixteenth_500_epochs={epochs:x5,knn_every:x5}'
   )
   ;;
+covtype_corner) # both at once, in bfloat16: in float32 an AMD EPYC would have trained for two hours and a half
+  changes=(
+    'grid.datasets=[covtype_small]' recipe.covtype_small.ema=0.999 'grid.seeds=[0,1]' 'grid.augmentation=[augmented]'
+    ++recipe.covtype_small.precision=bfloat16
+    'ablations.run=[corner]' 'ablations.datasets=[covtype_small]' 'ablations.augmentation=[augmented]'
+    'ablations.methods=[npair,moco,byol]'
+    '++ablation.corner.question="Do a wider encoder and a longer training together approach the published numbers?"'
+    ++ablation.corner.axis=parameters ++ablation.corner.published=true
+    '++ablation.corner.values.sixteenth_100_epochs={}'
+    '++ablation.corner.values.eighth_100_epochs={encoder:{width:x2}}'
+    '++ablation.corner.values.eighth_500_epochs={encoder:{width:x2},epochs:x5,knn_every:x5}'
+  )
+  ;;
 covtype_sizes) # three widths; 5, 20 and 100 % of the rows (1, 5 and 29 steps per epoch), also in as many steps
   changes=(
     'grid.datasets=[covtype_small]' recipe.covtype_small.ema=0.999 'grid.seeds=[0,1,2,3]' 'grid.methods=[npair]'
@@ -78,7 +91,7 @@ cifar10_rows) # a quarter of the rows, in about as many steps (7 x 4 for 31)
   )
   ;;
 *)
-  echo "benchmarks/real_data.sh: no study $study; must be one of covtype, covtype_ladder, covtype_sizes, speech_commands, cifar10, cifar100, transfer, cifar10_longer, cifar10_rows" >&2
+  echo "benchmarks/real_data.sh: no study $study; must be one of covtype, covtype_ladder, covtype_corner, covtype_sizes, speech_commands, cifar10, cifar100, transfer, cifar10_longer, cifar10_rows" >&2
   exit 1
   ;;
 esac

@@ -1,0 +1,1 @@
+window.imixCost = {"covtype_small": {"trainings": 14, "known": 14, "seconds": {"total": 1237.2, "mean": 88.37}, "machines": {"x86_64, AMD EPYC, 1 thread": 14}, "torch": {"2.14.1+cu130": 14}, "commits": {"cefacfd2da371fa93e59183314c5aa9881521bfc": 14}, "started": {"first": "2026-11-27T03:37:17+00:00", "last": "2026-11-27T03:48:45+00:00"}}};
