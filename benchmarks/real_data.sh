@@ -17,30 +17,26 @@ covtype) # EMA as published; the control masks plain and i-Mix alike
     'ablation.masking.datasets=[covtype_small]' '~ablation.masking.values.weak'
   )
   ;;
-covtype_ladder) # a wider encoder and longer trainings, towards the paper's (width 1, 500 epochs)
+covtype_ladder | covtype_corner) # a wider encoder, longer trainings, both: towards the paper's (width 1, 500 epochs)
+  rungs=${study#covtype_}
   changes=(
     'grid.datasets=[covtype_small]' recipe.covtype_small.ema=0.999 'grid.seeds=[0,1]' 'grid.augmentation=[augmented]'
-    'ablations.run=[ladder]' 'ablations.datasets=[covtype_small]' 'ablations.augmentation=[augmented]'
-    'ablations.methods=[npair,moco,byol]'
-    '++ablation.ladder.question="Do accuracy and gain approach the published ones?"'
-    ++ablation.ladder.axis=parameters ++ablation.ladder.published=true
-    '++ablation.ladder.values.sixteenth_100_epochs={}'
-    '++ablation.ladder.values.eighth_100_epochs={encoder:{width:x2}}'
-    '++ablation.ladder.values.sixteenth_500_epochs={epochs:x5,knn_every:x5}'
+    "ablations.run=[$rungs]" 'ablations.datasets=[covtype_small]' 'ablations.augmentation=[augmented]'
+    'ablations.methods=[npair,moco,byol]' "++ablation.$rungs.axis=parameters" "++ablation.$rungs.published=true"
+    "++ablation.$rungs.values.sixteenth_100_epochs={}" "++ablation.$rungs.values.eighth_100_epochs={encoder:{width:x2}}"
   )
-  ;;
-covtype_corner) # both at once, in bfloat16: in float32 an AMD EPYC would have trained for two hours and a half
-  changes=(
-    'grid.datasets=[covtype_small]' recipe.covtype_small.ema=0.999 'grid.seeds=[0,1]' 'grid.augmentation=[augmented]'
-    ++recipe.covtype_small.precision=bfloat16
-    'ablations.run=[corner]' 'ablations.datasets=[covtype_small]' 'ablations.augmentation=[augmented]'
-    'ablations.methods=[npair,moco,byol]'
-    '++ablation.corner.question="Do a wider encoder and a longer training together approach the published numbers?"'
-    ++ablation.corner.axis=parameters ++ablation.corner.published=true
-    '++ablation.corner.values.sixteenth_100_epochs={}'
-    '++ablation.corner.values.eighth_100_epochs={encoder:{width:x2}}'
-    '++ablation.corner.values.eighth_500_epochs={encoder:{width:x2},epochs:x5,knn_every:x5}'
-  )
+  if [ "$rungs" = ladder ]; then
+    changes+=(
+      '++ablation.ladder.question="Do accuracy and gain approach the published ones?"'
+      '++ablation.ladder.values.sixteenth_500_epochs={epochs:x5,knn_every:x5}'
+    )
+  else # in bfloat16: in float32 two cores of an AMD EPYC would have trained for two hours and a half
+    changes+=(
+      ++recipe.covtype_small.precision=bfloat16
+      '++ablation.corner.question="Do a wider encoder and a longer training together approach the published numbers?"'
+      '++ablation.corner.values.eighth_500_epochs={encoder:{width:x2},epochs:x5,knn_every:x5}'
+    )
+  fi
   ;;
 covtype_sizes) # three widths; 5, 20 and 100 % of the rows (1, 5 and 29 steps per epoch), also in as many steps
   changes=(
